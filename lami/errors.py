@@ -1,0 +1,25 @@
+"""Errors that a user can act on.
+
+Every message is one sentence that names what is wrong and what to do about it. The command line prints it without a
+traceback and exits with code 2; library callers can catch `LamiError`, or the built-in class it also derives from.
+"""
+
+
+class LamiError(Exception):
+    """Base of all errors that lami raises about its input."""
+
+
+class ConfigError(LamiError, ValueError):
+    """A configuration key or value that cannot work."""
+
+
+class DataError(LamiError, ValueError):
+    """An image, video or data set that cannot be read or used."""
+
+
+class CheckpointError(LamiError, ValueError):
+    """A weight file that is not what it should be."""
+
+
+class WeightsUnavailableError(LamiError, RuntimeError):
+    """Pretrained weights that are neither here nor downloadable."""
