@@ -1,0 +1,47 @@
+# Commands for users and developers. `make install` comes first by itself.
+#
+#   PYTHON  interpreter that creates the environment, 3.11 or newer
+#   TORCH   what pip installs as torch: a version (torch==2.13.0) or pip options (torch --index-url ...)
+
+PYTHON ?= python3
+TORCH ?= torch
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint clean
+
+help:
+	@echo "make install   create $(VENV) with lami and everything it needs"
+	@echo "make demo      run the demonstration into out/demo"
+	@echo "make test      run the quick tests"
+	@echo "make lint      check style and types"
+	@echo "make clean     remove $(VENV), build products and caches"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "lami needs Python 3.11 or newer: name one, for example make install PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+		|| { echo "$(PYTHON) cannot create environments: install python3-venv (sudo apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install $(TORCH)
+	$(BIN)/python -m pip install --editable ".[dev]"
+	@touch $@
+
+demo: install
+	$(BIN)/lami demo --output out/demo
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

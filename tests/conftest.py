@@ -1,0 +1,43 @@
+"""Fixtures that every test may use: real data beside the repository, reference outputs, repeatable random numbers."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+_ROOT = Path(__file__).resolve().parents[1]
+_SHARED = Path(os.environ.get("LAMI_SHARED", _ROOT.parent / "shared"))
+
+# Small tensors gain nothing from more threads, and parallel test runs lose.
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+def _folder(name: str, content: str) -> Path:
+    path = _SHARED / name
+    if not path.is_dir():
+        pytest.skip(f"{content} not found in {path}; set LAMI_SHARED to the folder that holds {name}/")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real images and videos; the test is skipped where it is missing."""
+    return _folder("data", "real images and videos")
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder of outputs of the TPSMM reference; the test is skipped where it is missing."""
+    return _folder("golden", "outputs of the TPSMM reference")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
