@@ -1,0 +1,71 @@
+"""Argument checks shared by all ops: one sentence naming the op, the argument, what it got and what it wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def check_shapes(op: str, **arguments: tuple[Tensor | None, str]) -> dict[str, int]:
+    """Bind the letters of each argument's shape, for instance `"B K N 2"`, across all arguments.
+
+    Numbers must match exactly, a letter must have one value everywhere, a leading `...` accepts any batch dimensions and
+    `_` any size. Arguments that are None are passed over. Also requires floating-point tensors on one device.
+
+    Raises:
+        TypeError: an argument is not a floating-point tensor.
+        ValueError: a shape or a device differs.
+    """
+    bound: dict[str, int] = {}
+    device: tuple[str, torch.device] | None = None
+    for name, (tensor, spec) in arguments.items():
+        if tensor is None:
+            continue
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
+        if not tensor.is_floating_point():
+            raise TypeError(f"{op}: {name} must be floating point, got {tensor.dtype}; convert it with .float()")
+        letters = spec.split()
+        shape: Sequence[int] = tensor.shape
+        if letters[0] == "...":
+            letters = letters[1:]
+            shape = shape[max(len(shape) - len(letters), 0) :]
+        matches = len(shape) == len(letters)
+        for letter, size in zip(letters, shape, strict=False):
+            if letter == "_":
+                continue
+            wanted = int(letter) if letter.isdigit() else bound.setdefault(letter, size)
+            matches = matches and wanted == size
+        if not matches:
+            known = ", ".join(f"{letter}={size}" for letter, size in bound.items() if letter in spec.split())
+            raise ValueError(
+                f"{op}: {name} must have shape ({', '.join(spec.split())})"
+                f"{f' with {known}' if known else ''}, got {tuple(tensor.shape)}"
+            )
+        if device is not None and device[1] != tensor.device:
+            raise ValueError(
+                f"{op}: {name} is on {tensor.device} but {device[0]} is on {device[1]}; move them to one device"
+            )
+        device = (name, tensor.device)
+    return bound
+
+
+def check_size(op: str, size: tuple[int, int]) -> None:
+    if len(size) != 2 or min(size) < 0:
+        raise ValueError(f"{op}: size must be (height, width), got {tuple(size)}")
+
+
+def check_splines(op: str, bound: dict[str, int]) -> None:
+    if not 3 <= bound["N"] <= 16:
+        raise ValueError(f"{op}: a spline takes 3 to 16 control points, got {bound['N']}")
+
+
+def check_times(op: str, times: Tensor, batch: int) -> Tensor:
+    """Times as (B, T); raises ValueError when empty, of the wrong shape, or (on the CPU, where it is free) outside (0, 1)."""
+    if times.ndim not in (1, 2) or times.shape[-1] == 0 or (times.ndim == 2 and times.shape[0] not in (1, batch)):
+        raise ValueError(f"{op}: times must have shape (T,) or ({batch}, T) with T >= 1, got {tuple(times.shape)}")
+    if times.device.type == "cpu" and not bool(((times > 0) & (times < 1)).all()):
+        raise ValueError(f"{op}: times must lie strictly between 0 and 1, got {times.tolist()}")
+    return times.expand(batch, times.shape[-1])
