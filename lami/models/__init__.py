@@ -9,6 +9,7 @@ from lami.models.background_predictor import BackgroundPredictor
 from lami.models.dense_motion import ContributionDropout, DenseMotionNetwork, Motion
 from lami.models.generator import Generated, Generator
 from lami.models.keypoint_detector import KeypointDetector
+from lami.models.networks import EncodedImage, Networks
 from lami.models.size import check_image_size, size_multiple
 
 __all__ = [
@@ -16,10 +17,12 @@ __all__ = [
     "BackgroundPredictor",
     "ContributionDropout",
     "DenseMotionNetwork",
+    "EncodedImage",
     "Generated",
     "Generator",
     "KeypointDetector",
     "Motion",
+    "Networks",
     "check_image_size",
     "size_multiple",
 ]

@@ -1,0 +1,126 @@
+"""Weight files: safetensors whose metadata hold the configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from lami.configs.schema import InterpolationConfig, ModelConfig, ViTConfig
+from lami.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from lami.model import LAMI
+
+_FORMAT = "lami-1"
+_LFS_PREFIX = b"version https://git-lfs"
+
+
+def check_weight_file(path: Path) -> None:
+    """Raises CheckpointError unless the path is a file that holds more than a Git LFS pointer."""
+    if not path.is_file():
+        raise CheckpointError(f"no weight file at {path}; check the path")
+    with path.open("rb") as file:
+        if file.read(len(_LFS_PREFIX)) == _LFS_PREFIX:
+            raise CheckpointError(f"{path} is a Git LFS pointer, not weights; run 'git lfs pull' where it came from")
+
+
+def save(model: LAMI, path: str | Path, dtype: torch.dtype | None = None) -> None:
+    """Write weights and configuration to a safetensors file, whole or not at all.
+
+    Args:
+        model: the model.
+        path: file name, usually `.safetensors`.
+        dtype: store floating-point tensors as this type, for instance torch.float16; None keeps theirs.
+    """
+    path = Path(path)
+    tensors = {
+        name: tensor.detach().to("cpu", dtype if dtype and tensor.is_floating_point() else tensor.dtype).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    config = {
+        "model": model.config.model_dump(),
+        "interpolation": model.interpolation.model_dump(),
+        "vit": model.vit_config.model_dump(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(tensors, temporary, metadata={"format": _FORMAT, "config": json.dumps(config)})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: str | Path, device: str | torch.device | None = None) -> LAMI:
+    """Load a model from a weight file, in eval mode and fp32.
+
+    Args:
+        path: a file written by `save`, `lami train` or `lami convert`.
+        device: where to put it; None is the GPU if there is one, else the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, a Git LFS pointer, not a LAMI file, or of wrong shapes.
+    """
+    from lami.model import LAMI
+
+    path = Path(path)
+    check_weight_file(path)
+    if path.suffix in {".pth", ".tar", ".pt"}:
+        raise CheckpointError(f"{path} is not a safetensors file; import it with 'lami convert {path} out.safetensors'")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read, it is truncated or not a safetensors file ({error})") from error
+    if metadata.get("format") != _FORMAT:
+        raise CheckpointError(f"{path} is a safetensors file but not a LAMI model; TPSMM checkpoints need 'lami convert'")
+    config = json.loads(metadata["config"])
+    model = LAMI(
+        ModelConfig.model_validate(config["model"]),
+        InterpolationConfig.model_validate(config["interpolation"]),
+        ViTConfig.model_validate(config["vit"]),
+    )
+    load_tensors(model, tensors, path)
+    return model.to(pick_device(device)).eval()
+
+
+def load_tensors(model: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Copy tensors into a module; raises CheckpointError naming the first that is missing, unknown or misshapen."""
+    wanted = model.state_dict()
+    for name in wanted.keys() - tensors.keys():
+        raise CheckpointError(f"{path} lacks the tensor {name} that its configuration asks for")
+    for name, tensor in tensors.items():
+        if name not in wanted:
+            raise CheckpointError(f"{path} holds the tensor {name}, which its configuration has no place for")
+        if tensor.shape != wanted[name].shape:
+            raise CheckpointError(
+                f"{path}: tensor {name} has shape {tuple(tensor.shape)}, "
+                f"but the configuration asks for {tuple(wanted[name].shape)}"
+            )
+    model.load_state_dict(tensors)
+
+
+def pick_device(device: str | torch.device | None = None) -> torch.device:
+    """The device asked for; None or `auto` is the GPU if there is one, else the CPU.
+
+    Raises:
+        ConfigError: CUDA is asked for and not available.
+    """
+    from lami.errors import ConfigError
+
+    if device is None or device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:0") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device cuda is not available here; use --device cpu, or install a CUDA build of torch")
+    return chosen

@@ -1,0 +1,8 @@
+"""Images between source and driving pose: keypoints in time (Eq. 1), candidates (Eq. 2 and 3), the time selector (Eq. 4)."""
+
+from lami.interpolation.background import interpolate_background
+from lami.interpolation.candidates import generate_candidates
+from lami.interpolation.selector import Hysteresis, eq4_cost, pick
+from lami.interpolation.transfer import transfer_from
+
+__all__ = ["Hysteresis", "eq4_cost", "generate_candidates", "interpolate_background", "pick", "transfer_from"]

@@ -1,0 +1,260 @@
+"""`LAMI`: the networks and the two-stage transfer through an interpolated image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lami.backbones import ViTFeatures
+from lami.configs.schema import InterpolationConfig, ModelConfig, ViTConfig
+from lami.errors import ConfigError
+from lami.interpolation import eq4_cost, generate_candidates, interpolate_background, pick, transfer_from
+from lami.models import EncodedImage, Networks
+
+
+@dataclass
+class Candidates:
+    """Interpolated images of B samples at T times, and the cost by which one is selected.
+
+    times (B, T); images (B, T, 3, H, W); keypoints (B, T, K, N, 2); cost (B, T), or None where there is no choice;
+    backgrounds (B, T, 3, 3) from driving to interpolated coordinates, or None.
+    """
+
+    times: Tensor
+    images: Tensor
+    keypoints: Tensor
+    cost: Tensor | None
+    backgrounds: Tensor | None
+
+    def best(self) -> Tensor:
+        """Index (B,) of each sample's time, decided for each sample alone (Eq. 4)."""
+        if self.cost is None:
+            return torch.zeros(len(self.images), dtype=torch.long, device=self.images.device)
+        return pick(self.cost)
+
+
+@dataclass
+class Transferred:
+    """Result of a transfer.
+
+    prediction (B, 3, H, W): the source in the driving pose. selected_time (B,): where motion was transferred from;
+    0 means from the source itself. selected_image (B, 3, H, W): the image there. candidates (B, T, 3, H, W): images at
+    all times. keypoints (B, T, K, N, 2): theirs. All images in [0, 1].
+    """
+
+    prediction: Tensor
+    selected_time: Tensor
+    selected_image: Tensor
+    candidates: Tensor
+    keypoints: Tensor
+
+
+class LAMI(Networks):
+    """Motion transfer for large displacements. `lami.load` makes one from a weight file.
+
+    Images are (B, 3, H, W) floats in [0, 1], keypoints (B, K, N, 2) as (x, y) in [-1, 1] with align_corners=True.
+
+    Args:
+        config: the networks.
+        interpolation: how images between the poses are made and selected.
+        vit: the transformer whose class token the Eq. 4 selector compares; created when first needed.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig | None = None,
+        interpolation: InterpolationConfig | None = None,
+        vit: ViTConfig | None = None,
+    ) -> None:
+        super().__init__(config or ModelConfig())
+        self.interpolation = interpolation or InterpolationConfig()
+        self.vit_config = vit or ViTConfig()
+        self._vit: list[ViTFeatures] = []  # in a list, so that frozen weights stay out of the state dict
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def vit(self) -> ViTFeatures:
+        """The selector's transformer, on the model's device.
+
+        Raises:
+            WeightsUnavailableError: its weights are neither here nor downloadable.
+        """
+        if not self._vit:
+            self._vit.append(ViTFeatures(self.vit_config))
+        return self._vit[0].to(self.device)
+
+    def class_tokens(self, images: Tensor) -> Tensor:
+        """ViT class tokens of (B, 3, H, W) images, (B, D), for `candidates(cls_source=...)`."""
+        return self.vit()(images).cls
+
+    def interpolate(
+        self,
+        source: Tensor | EncodedImage,
+        kp_source: Tensor,
+        kp_driving: Tensor,
+        times: Sequence[float] | Tensor,
+        background: Tensor | None = None,
+    ) -> Tensor:
+        """Images between source and driving pose (Eq. 1 to 3).
+
+        Args:
+            source: (B, 3, H, W), or its encoding, which may be a single one for all samples.
+            kp_source, kp_driving: (B, K, N, 2).
+            times: T times strictly between 0 (source) and 1 (driving), or (B, T).
+            background: (B, 3, 3) from driving to source coordinates; None is the identity.
+
+        Returns:
+            (B, T, 3, H, W).
+        """
+        encoded = self.encode(source) if isinstance(source, Tensor) else source
+        times = torch.as_tensor(times, dtype=torch.float32, device=kp_source.device)
+        to_source, _ = self._split_background(background, times)
+        return generate_candidates(self, encoded, kp_source, kp_driving, times, to_source)[0]
+
+    def candidates(
+        self,
+        source: EncodedImage,
+        kp_source: Tensor,
+        kp_driving: Tensor,
+        times: Sequence[float] | None = None,
+        background: Tensor | None = None,
+        cls_source: Tensor | None = None,
+    ) -> Candidates:
+        """The interpolated images that the configured selector chooses from, with the cost of each.
+
+        Args:
+            source: B encoded sources, or a single one for all samples.
+            kp_source: (B, K, N, 2) or (1, K, N, 2); kp_driving: (B, K, N, 2).
+            times: candidate times; None takes the configured ones. The `fixed` and `random` selectors make one
+                candidate only.
+            background: (B, 3, 3) from driving to source coordinates; None is the identity.
+            cls_source: `class_tokens` of the source where it is already known.
+        """
+        b = len(kp_driving)
+        kp_source = kp_source.expand_as(kp_driving)
+        chosen = self._candidate_times(self.interpolation.times if times is None else times, b)
+        to_source, to_candidate = self._split_background(background, chosen)
+        images, keypoints = generate_candidates(self, source, kp_source, kp_driving, chosen, to_source)
+        cost = None
+        if chosen.shape[1] > 1:
+            if cls_source is None:
+                cls_source = self.class_tokens(source.image)
+            cls = self.class_tokens(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+            cost = eq4_cost(cls_source.expand(b, -1), cls, keypoints, kp_driving)
+        return Candidates(chosen, images, keypoints, cost, to_candidate)
+
+    def complete(
+        self,
+        source: EncodedImage,
+        kp_source: Tensor,
+        kp_driving: Tensor,
+        candidates: Candidates,
+        index: Tensor,
+        background: Tensor | None = None,
+        driving: Tensor | None = None,
+    ) -> Transferred:
+        """Second stage: from the selected candidates to the driving pose.
+
+        Args:
+            source, kp_source, kp_driving, background: as given to `candidates`.
+            index: (B,) selected candidate of each sample.
+            driving: (B, 3, H, W), needed by `interpolation.background: repredict` alone.
+        """
+        rows = torch.arange(len(index), device=index.device)
+        kp_source = kp_source.expand_as(kp_driving)
+        image, kp_start = candidates.images[rows, index], candidates.keypoints[rows, index]
+        time = candidates.times[rows, index]
+        to_start = None if candidates.backgrounds is None else candidates.backgrounds[rows, index]
+        if self.interpolation.keypoints == "redetect":
+            kp_start = self.detect_keypoints(image)
+        if self.interpolation.background == "repredict" and background is not None:
+            if driving is None:
+                raise ConfigError("interpolation.background 'repredict' needs the driving image; pass driving=")
+            to_start = self.predict_background(image, driving)
+        # A pose that is close enough is reached from the source itself.
+        moved = (kp_driving - kp_source).norm(dim=-1).mean(dim=(1, 2)) >= self.interpolation.skip_below
+        image = torch.where(moved[:, None, None, None], image, source.image)
+        kp_start = torch.where(moved[:, None, None, None], kp_start, kp_source)
+        if to_start is not None and background is not None:
+            to_start = torch.where(moved[:, None, None], to_start, background)
+        generated, _ = transfer_from(
+            self,
+            self.encode(image),
+            kp_start,
+            kp_driving,
+            to_start,
+            view=(source, kp_source, background),
+            fusion=self.interpolation.fusion,
+        )
+        return Transferred(
+            generated.prediction, torch.where(moved, time, 0.0), image, candidates.images, candidates.keypoints
+        )
+
+    def transfer(
+        self,
+        source: Tensor | EncodedImage,
+        driving: Tensor,
+        times: Sequence[float] | None = None,
+        background: Tensor | None = None,
+    ) -> Transferred:
+        """Bring the source into the driving pose through the best interpolated image (Eq. 1 to 4).
+
+        Args:
+            source: (B, 3, H, W), or its encoding, which may be a single one for all samples.
+            driving: (B, 3, H, W).
+            times: candidate times strictly between 0 and 1; None takes the model's, (0.3, 0.5, 0.7) by default.
+            background: `predict_background(source, driving)` when both come from one video; None leaves the
+                background where it is.
+
+        Returns:
+            `Transferred`. A model with interpolation switched off goes straight from source to driving, as TPSMM, and
+            has no candidates (T = 0).
+
+        Raises:
+            ConfigError: a size or time that does not fit.
+            WeightsUnavailableError: the Eq. 4 selector's transformer cannot be had.
+        """
+        encoded = self.encode(source) if isinstance(source, Tensor) else source
+        kp_source, kp_driving = self.detect_keypoints(encoded.image), self.detect_keypoints(driving)
+        if not self.interpolation.enabled:
+            return self.transfer_directly(encoded, kp_source, kp_driving, background)
+        candidates = self.candidates(encoded, kp_source, kp_driving, times, background)
+        return self.complete(
+            encoded, kp_source, kp_driving, candidates, candidates.best(), background, driving
+        )
+
+    def transfer_directly(
+        self, source: EncodedImage, kp_source: Tensor, kp_driving: Tensor, background: Tensor | None = None
+    ) -> Transferred:
+        """Single-stage transfer, as TPSMM: the selected time is 0, the selected image the source."""
+        b = len(kp_driving)
+        source = source.expand(b)
+        generated, _ = transfer_from(self, source, kp_source.expand_as(kp_driving), kp_driving, background)
+        return Transferred(
+            generated.prediction,
+            kp_driving.new_zeros(b),
+            source.image,
+            source.image.new_zeros(b, 0, *source.image.shape[1:]),
+            kp_driving.new_zeros(b, 0, *kp_driving.shape[1:]),
+        )
+
+    def _candidate_times(self, times: Sequence[float], batch: int) -> Tensor:
+        """(B, T) times of the configured selector."""
+        if len(times) == 0 or not all(0 < t < 1 for t in times):
+            raise ConfigError(f"times must be one or more numbers strictly between 0 and 1, got {tuple(times)}")
+        if self.interpolation.selector == "fixed":
+            times = (self.interpolation.fixed_time,)
+        choices = torch.tensor(times, dtype=torch.float32, device=self.device)
+        if self.interpolation.selector == "random":
+            return choices[torch.randint(len(times), (batch, 1), device=self.device)]
+        return choices.expand(batch, -1)
+
+    def _split_background(self, background: Tensor | None, times: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        if background is None:
+            return None, None
+        return interpolate_background(background, times, self.interpolation.background)
