@@ -26,7 +26,7 @@ from lami.errors import DataError
 __all__ = ["KEYPOINT_NAMES", "SKELETON", "FigureClip", "SyntheticFigures", "export"]
 
 RATE = Fraction(25)
-_MARGIN = 0.03
+_MARGIN = 0.04
 """Free border around the figure, in scene units."""
 _TRAVEL = 0.6
 """Largest shift of the figure from the middle, in scene units: 0.3 of the image."""
@@ -125,7 +125,7 @@ class FigureClip:
         """
         placement = self._place(self._checked(indices))
         positions = placement.joints * self._pixels / self._center
-        seen = np.abs(positions).max(axis=-1) <= 1
+        seen: NDArray[np.bool_] = np.abs(positions).max(axis=-1) <= 1
         for k, joint in enumerate(KEYPOINT_NAMES):
             last = max(rank for rank, part in enumerate(self._rig.order) if joint in ATTACHED[part])
             for part in self._rig.order[last + 1 :]:
@@ -211,7 +211,7 @@ class FigureClip:
 
 
 def _draw_part(canvas: Image, patch: Patch, origin: Array, direction: Array, scale: float) -> None:
-    """Blend `patch` over `canvas` (H, W, 3) with its axis from pixel `origin` along `direction`; `scale` is in pixels."""
+    """Blend `patch` over `canvas` (H, W, 3) with its axis from pixel `origin` along `direction`, `scale` in pixels."""
     axis = direction * (scale / patch.density)
     linear = np.array([[axis[0], -axis[1]], [axis[1], axis[0]]])
     shift = origin - linear @ np.array(patch.origin)
