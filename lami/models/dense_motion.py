@@ -26,10 +26,6 @@ class Motion:
     contributions: Tensor
     occlusions: list[Tensor]
 
-    def select(self, rows: slice | Tensor) -> Motion:
-        """The motion of some samples of the batch."""
-        return Motion(self.flow[rows], self.contributions[rows], [o[rows] for o in self.occlusions])
-
 
 @dataclass
 class ContributionDropout:

@@ -35,8 +35,9 @@ class EncodedImage:
             level.expand(batch, *level.shape[1:]) for level in self.features
         ])
 
-    def detach(self) -> EncodedImage:
-        return EncodedImage(self.image.detach(), self.low_res.detach(), [level.detach() for level in self.features])
+    def rows(self, rows: slice) -> EncodedImage:
+        """Some samples of the batch."""
+        return EncodedImage(self.image[rows], self.low_res[rows], [level[rows] for level in self.features])
 
 
 class Networks(nn.Module):

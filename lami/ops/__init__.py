@@ -16,6 +16,7 @@ from lami.ops.reference import (
     keypoint_heatmaps,
     motion_features,
     tps_grid,
+    tps_points,
     warp,
 )
 
@@ -29,5 +30,6 @@ __all__ = [
     "keypoint_heatmaps",
     "motion_features",
     "tps_grid",
+    "tps_points",
     "warp",
 ]

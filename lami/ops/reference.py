@@ -86,17 +86,35 @@ def tps_grid(theta: Tensor, weights: Tensor, control_points: Tensor, size: tuple
     Raises:
         TypeError, ValueError: wrong dtype, shape, device or size.
     """
-    check_shapes(
-        "tps_grid", theta=(theta, "... 2 3"), weights=(weights, "... N 2"), control_points=(control_points, "... N 2")
-    )
     check_size("tps_grid", size)
+    grid = _identity_grid(size, _coordinates(control_points))
+    return tps_points(theta, weights, control_points, grid.flatten(0, 1)).unflatten(-2, size)
+
+
+def tps_points(theta: Tensor, weights: Tensor, control_points: Tensor, points: Tensor) -> Tensor:
+    """Evaluate splines at any points: T(p) = theta [p; 1] + sum_i weights_i U(|p - c_i|^2).
+
+    Args:
+        theta: (..., 2, 3), weights: (..., N, 2), control_points: (..., N, 2), as given to and by `fit_tps`.
+        points: (..., P, 2); leading dimensions broadcast against those of the splines.
+
+    Returns:
+        (..., P, 2); fp32, or fp64 for fp64 input.
+
+    Raises:
+        TypeError, ValueError: wrong dtype, shape or device.
+    """
+    check_shapes(
+        "tps_points",
+        theta=(theta, "... 2 3"),
+        weights=(weights, "... N 2"),
+        control_points=(control_points, "... N 2"),
+        points=(points, "... P 2"),
+    )
     with _full_precision(theta.device):
-        theta, weights, control_points = map(_coordinates, (theta, weights, control_points))
-        grid = _identity_grid(size, control_points)
-        differences = grid[..., None, :] - control_points[..., None, None, :, :]
-        radial = _radial_basis(differences.square().sum(-1))
-        affine = torch.einsum("...ij,hwj->...hwi", theta, F.pad(grid, (0, 1), value=1.0))
-        return affine + torch.einsum("...hwn,...nd->...hwd", radial, weights)
+        theta, weights, control_points, points = map(_coordinates, (theta, weights, control_points, points))
+        radial = _radial_basis((points[..., :, None, :] - control_points[..., None, :, :]).square().sum(-1))
+        return F.pad(points, (0, 1), value=1.0) @ theta.mT + radial @ weights
 
 
 def keypoint_heatmaps(kp_driving: Tensor, kp_source: Tensor, size: tuple[int, int], variance: float = 0.01) -> Tensor:
