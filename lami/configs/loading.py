@@ -23,22 +23,23 @@ def config_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _PRESETS.glob("*.yaml")))
 
 
-def load_config(path_or_name: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+def load_config(path_or_name: str | Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read a configuration.
 
     Args:
         path_or_name: a YAML file, or the bare name of a preset such as `taichi`. The file may hold `extends: other`, a
-            preset or a file relative to its own folder; its keys are then laid over those of `other`.
+            preset or a file relative to its own folder; its keys are then laid over those of `other`. None stands for
+            the defaults of the schema.
         overrides: values laid over the file, nested as in the file or with dotted keys (`{"training.seed": 1}`).
 
     Raises:
         ConfigError: the file is missing or no YAML mapping, or a key or value is wrong.
     """
-    values = _merge(_read(_locate(str(path_or_name), Path())), _nest(overrides or {}))
+    base = {} if path_or_name is None else _read(_locate(str(path_or_name), Path()))
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(_merge(base, _nest(overrides or {})))
     except ValidationError as error:
-        raise ConfigError(f"configuration {path_or_name}: {_sentence(error.errors())}") from None
+        raise ConfigError(f"configuration {path_or_name or 'defaults'}: {_sentence(error.errors())}") from None
 
 
 def dump_config(config: Config) -> str:

@@ -1,0 +1,45 @@
+"""`lami animate`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from lami.cli.options import Checkpoint, Output, parse
+
+
+@dataclass
+class AnimateOptions:
+    checkpoint: Checkpoint
+    """Trained model."""
+    source: Annotated[Path, tyro.conf.arg(metavar="IMAGE")]
+    """Image whose object shall move."""
+    driving: Annotated[Path, tyro.conf.arg(metavar="VIDEO")]
+    """Video (or image) that shows the motion."""
+    output: Output
+    """Video to write: .mp4, .gif, ..."""
+    mode: Literal["relative", "absolute", "avd"] = "relative"
+    """relative: the change since the first driving frame; absolute: its pose; avd: its pose in the source's shape."""
+    times: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="T ...")] = None
+    """Candidate times, 0 at the source's pose and 1 at the driving one; by default the checkpoint's."""
+    selector: Annotated[Literal["eq4", "fixed", "random"] | None, tyro.conf.arg(metavar="{eq4,fixed,random}")] = None
+    """How one of the candidates is chosen; by default as in the checkpoint."""
+    granularity: Literal["frame", "clip", "hysteresis"] = "frame"
+    """Choose for each frame, once for the clip, or for each frame with a reluctance to change, which flickers less."""
+    best_frame: bool = False
+    """Start from the driving frame whose pose is nearest to the source's, and animate both ways."""
+    audio: Literal["driving", "none"] = "driving"
+    """Keep the sound of the driving video, or none."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+
+def main(arguments: list[str]) -> None:
+    options = parse(AnimateOptions, arguments, "animate", "Move the object of an image as a driving video does.")
+
+    from lami.animation import animate_file
+
+    animate_file(**asdict(options))

@@ -1,0 +1,27 @@
+"""`lami convert`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from lami.cli.options import parse
+
+
+@dataclass
+class ConvertOptions:
+    path: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="IN")]]
+    """TPSMM checkpoint (.pth.tar)."""
+    output: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
+    """lami checkpoint to write (.safetensors)."""
+
+
+def main(arguments: list[str]) -> None:
+    options = parse(ConvertOptions, arguments, "convert", "Turn a published TPSMM checkpoint into a lami one.")
+
+    from lami.convert import convert_tpsmm
+
+    convert_tpsmm(options.path, options.output)
