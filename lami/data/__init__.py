@@ -1,0 +1,37 @@
+"""Reading, writing and drawing training pairs from images and video."""
+
+from lami.data.augmentation import augment, resize
+from lami.data.clips import Clip, open_clip
+from lami.data.dataset import DrawSampler, TestClip, TestClips, TrainingPair, TrainingPairs
+from lami.data.images import IMAGE_SUFFIXES, read_image, to_tensor, to_uint8, write_image
+from lami.data.pairs import Pair, read_pairs
+from lami.data.sources import ClipSets, ClipSource, find_clips
+from lami.data.video import VIDEO_SUFFIXES, Frame, VideoReader
+from lami.data.writer import WRITABLE_SUFFIXES, VideoWriter
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "WRITABLE_SUFFIXES",
+    "Clip",
+    "ClipSets",
+    "ClipSource",
+    "DrawSampler",
+    "Frame",
+    "Pair",
+    "TestClip",
+    "TestClips",
+    "TrainingPair",
+    "TrainingPairs",
+    "VideoReader",
+    "VideoWriter",
+    "augment",
+    "find_clips",
+    "open_clip",
+    "read_image",
+    "read_pairs",
+    "resize",
+    "to_tensor",
+    "to_uint8",
+    "write_image",
+]

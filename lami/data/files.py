@@ -1,0 +1,55 @@
+"""What reading and writing of every kind of file has in common."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from lami.errors import DataError
+
+_LFS_POINTER = b"version https://git-lfs.github.com"
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key under which `frame10` comes after `frame9`."""
+    parts = re.findall(r"\d+|\D+", name)
+    return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts)
+
+
+def check_readable(path: Path) -> None:
+    """Raise a `DataError` for causes that a decoder reports poorly: missing, not a file, empty, a git-lfs pointer."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist, check the path")
+    if not path.is_file():
+        raise DataError(f"{path} is not a file, give the path of one image or video")
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_LFS_POINTER))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}), check its permissions") from error
+    if not head:
+        raise DataError(f"{path} is empty, copy or download it again")
+    if head == _LFS_POINTER:
+        raise DataError(f"{path} is a git-lfs pointer instead of the file itself, fetch it with `git lfs pull`")
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a name beside `target` to write to; it becomes `target` on success and is removed on failure.
+
+    The name keeps the suffix, by which writers choose their format. Missing folders are created.
+    """
+    partial = target.with_name(f".{target.stem}.{uuid4().hex[:8]}{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch(exist_ok=False)
+    except OSError as error:
+        raise DataError(f"{target} cannot be written ({error.strerror}), choose another folder") from error
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

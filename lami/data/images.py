@@ -1,0 +1,62 @@
+"""Image files, and the step between 8-bit images and tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from lami.data.files import atomic_path, check_readable
+from lami.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read an image of any common kind as RGB, uint8 (H, W, 3).
+
+    Grey, palette and 16-bit images are converted, EXIF orientation is applied, transparency is laid on white.
+    Raises `DataError` for what cannot be decoded completely.
+    """
+    path = Path(path)
+    check_readable(path)
+    try:
+        with Image.open(path) as opened:
+            image: Image.Image = ImageOps.exif_transpose(opened)
+            if image.mode in ("I", "F"):
+                raise DataError(f"{path} stores 32 bits a value, save it with 8 or 16 bits")
+            if image.mode.startswith("I;16"):  # Pillow would clip the values to 255
+                levels = np.asarray(image).astype(np.uint32)
+                image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            return np.array(image.convert("RGB"))
+    except DataError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is not an image that can be read ({error}), convert it to PNG or JPEG") from error
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write an RGB image, uint8 (H, W, 3), in the format of the suffix; the file appears complete or not at all."""
+    path = Path(path)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise DataError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise DataError(f"{path} has no image suffix, use one of {', '.join(sorted(IMAGE_SUFFIXES))}")
+    with atomic_path(path) as partial:
+        Image.fromarray(image).save(partial, quality=95)  # formats without loss ignore the quality
+
+
+def to_tensor(image: np.ndarray) -> torch.Tensor:
+    """uint8 (..., H, W, 3) -> float32 (..., 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, -1, -3))).float().div_(255)
+
+
+def to_uint8(image: torch.Tensor) -> np.ndarray:
+    """Float (..., 3, H, W) in [0, 1], on any device -> uint8 (..., H, W, 3); values are clamped and rounded."""
+    levels = image.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    return levels.movedim(-3, -1).contiguous().cpu().numpy()

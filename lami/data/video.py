@@ -1,0 +1,224 @@
+"""Reading video: exact frame rate and times, frame-exact random access, rotation applied."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from lami.data.files import check_readable
+from lami.errors import DataError
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".gif", ".avi", ".webm", ".mkv", ".m4v"})
+
+_SEEKABLE_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
+_STILL_FORMATS = frozenset({"image2", "tty"})  # FFmpeg also "plays" pictures and text files
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded frame."""
+
+    image: np.ndarray
+    """uint8 (H, W, 3), RGB, upright."""
+    time: Fraction
+    """Seconds since the first frame."""
+
+
+@dataclass(frozen=True)
+class _Index:
+    """When each frame is shown, and where decoding can start; found from packets, without decoding."""
+
+    times: tuple[int, ...]
+    """Presentation times in units of the stream's time base, ascending; empty where the file's times are no use."""
+    length: int
+    keyframes: dict[int, int]
+    """Frame number -> decoding time of its packet, ascending. Empty where the format cannot be seeked."""
+
+    @classmethod
+    def scan(cls, container: InputContainer, stream: VideoStream) -> _Index:
+        packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
+        times = [p.pts for p in packets if p.pts is not None]
+        # AVI stores no presentation times: those that FFmpeg makes up are wrong with B-frames.
+        if container.format.name == "avi" or len(set(times)) < len(packets):
+            return cls((), len(packets), {})
+        times.sort()
+        number = {time: i for i, time in enumerate(times)}
+        keyframes: dict[int, int] = {}
+        if container.format.name in _SEEKABLE_FORMATS:
+            for packet in packets:
+                if packet.is_keyframe and packet.pts is not None:
+                    keyframes[number[packet.pts]] = packet.pts if packet.dts is None else packet.dts
+            keyframes = dict(sorted(keyframes.items()))
+        return cls(tuple(times), len(packets), keyframes)
+
+
+class VideoReader:
+    """A video file; a context manager, and iterable over its frames in order.
+
+    `width` and `height` are those of the upright image, `rate` is exact (30000/1001, not 29.97) and an average where
+    frames are unevenly spaced. `threads` limits decoding threads, 0 leaves it to FFmpeg.
+    Raises `DataError`, naming the file, for what is not a video or is damaged.
+    """
+
+    def __init__(self, path: str | Path, threads: int = 0) -> None:
+        self.path = Path(path)
+        self._threads = threads
+        check_readable(self.path)
+        container, stream = self._open()
+        try:
+            with container:
+                self._index = _Index.scan(container, stream)
+        except av.FFmpegError as error:
+            raise self._damaged(error) from error
+        if not self._index.length:
+            raise DataError(f"{self.path} holds no video frames, copy or convert it again")
+        self._numbers = {time: i for i, time in enumerate(self._index.times)}
+        self._keyframes = list(self._index.keyframes)
+
+        self._restart()
+        self.rate: Fraction = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
+        self.has_audio = bool(self._container.streams.audio)
+        try:
+            self._current = next(self._decoder)
+        except (StopIteration, av.FFmpegError) as error:
+            self.close()
+            raise self._damaged(error) from error
+        self._position = self._number(self._current, 0)
+        self.height, self.width = _upright(self._current).shape[:2]
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return self._index.length
+
+    @property
+    def times(self) -> tuple[Fraction, ...]:
+        """When each frame is shown, in seconds since the first."""
+        if not self._index.times:
+            return tuple(i / self.rate for i in range(len(self)))
+        return tuple((time - self._index.times[0]) * self._time_base for time in self._index.times)
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds from the start of the first frame to the end of the last."""
+        return self.times[-1] + 1 / self.rate
+
+    def __iter__(self) -> Iterator[Frame]:
+        """All frames in order, decoded one at a time; does not disturb `frames`."""
+        container, stream = self._open()
+        with container:
+            try:
+                for position, frame in enumerate(container.decode(stream)):
+                    if self._index.times and frame.pts is not None:
+                        time = (frame.pts - self._index.times[0]) * self._time_base
+                    else:
+                        time = position / self.rate
+                    yield Frame(_upright(frame), time)
+            except av.FFmpegError as error:
+                raise self._damaged(error) from error
+
+    def frames(self, indices: Iterable[int]) -> list[np.ndarray]:
+        """Frames by number, in the order asked for, repeats allowed; uint8 (H, W, 3) each.
+
+        Decodes only from the nearest keyframe before each frame (gif and avi: from the start), and goes on from the
+        previous call where that is shorter.
+        """
+        wanted = list(indices)
+        for index in wanted:
+            if not 0 <= index < len(self):
+                raise IndexError(f"{self.path} has {len(self)} frames, frame {index} does not exist")
+        images = {index: self._frame(index) for index in sorted(set(wanted))}
+        return [images[index] for index in wanted]
+
+    def close(self) -> None:
+        self._container.close()
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _time_base(self) -> Fraction:
+        assert self._stream.time_base is not None
+        return self._stream.time_base
+
+    def _open(self) -> tuple[InputContainer, VideoStream]:
+        try:
+            container = av.open(str(self.path))
+        except (av.FFmpegError, OSError, UnicodeDecodeError) as error:
+            cause = getattr(error, "strerror", None) or error
+            raise DataError(f"{self.path} is not a video that can be read ({cause}), convert it to mp4") from error
+        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        name = container.format.name
+        if not streams or name in _STILL_FORMATS or name.endswith("_pipe"):
+            container.close()
+            raise DataError(f"{self.path} is not a video, give an mp4, mov, webm, mkv, avi or gif file")
+        streams[0].thread_type = "AUTO"
+        streams[0].codec_context.thread_count = self._threads
+        return container, streams[0]
+
+    def _restart(self) -> None:
+        self._container, self._stream = self._open()
+        self._decoder = self._container.decode(self._stream)
+        self._position = -1
+
+    def _frame(self, index: int) -> np.ndarray:
+        try:
+            if index != self._position:
+                self._approach(index)
+                self._advance(index)
+        except av.FFmpegError as error:
+            raise self._damaged(error) from error
+        return _upright(self._current)
+
+    def _approach(self, index: int) -> None:
+        """Put the decoder at or before frame `index`, going on from where it is if no keyframe is nearer."""
+        place = bisect_right(self._keyframes, index) - 1
+        keyframe = self._keyframes[place] if place >= 0 else 0
+        if self._position < index and keyframe <= self._position:
+            return
+        if place < 0:
+            self.close()
+            self._restart()
+            return
+        # FFmpeg looks for decoding times in mp4 and for presentation times, which are never earlier, in mkv.
+        self._container.seek(self._index.keyframes[keyframe], stream=self._stream)
+        self._decoder = self._container.decode(self._stream)
+        self._position = -1
+
+    def _advance(self, index: int) -> None:
+        for frame in self._decoder:
+            self._current, self._position = frame, self._number(frame, self._position + 1)
+            if self._position >= index:
+                break
+        if self._position != index:
+            self._position = len(self)  # nothing to go on from: the next call starts anew
+            raise self._damaged(f"frame {index} of {len(self)} is missing")
+
+    def _number(self, frame: av.VideoFrame, counted: int) -> int:
+        if not self._keyframes or frame.pts is None:
+            return counted
+        return self._numbers.get(frame.pts, -1)
+
+    def _damaged(self, cause: object) -> DataError:
+        reason = getattr(cause, "strerror", None) or str(cause) or "no frame can be decoded"
+        return DataError(f"{self.path} is damaged ({reason}), copy or convert it again")
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    image = frame.to_ndarray(format="rgb24")
+    quarter_turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
