@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lami.data._rig import ATTACHED, KEYPOINT_NAMES, PARTS, SKELETON, Rig, Wave, rotate
+from lami.data._rig import ATTACHED, KEYPOINT_NAMES, PARTS, SKELETON, Pose, Rig, Wave, rotate
 from lami.data._textures import TILE_PERIOD, Array, Image, Patch, background_tile, paint_patch
 from lami.data._wardrobe import Wardrobe
 from lami.errors import DataError
@@ -148,7 +148,7 @@ class FigureClip:
         seconds = np.array(indices, dtype=np.float64) / float(RATE)
         pose = self._rig.pose(seconds)
         roll, growth = self._roll(seconds), np.exp(self._growth(seconds))
-        rolled = type(pose)(rotate(pose.joints, roll), rotate(pose.origins, roll), rotate(pose.directions, roll))
+        rolled = Pose(rotate(pose.joints, roll), rotate(pose.origins, roll), rotate(pose.directions, roll))
         low, high = self._rig.reach(rolled)
         half = self._center / self._pixels - _MARGIN
         # The camera never comes so close that the figure would not fit into the image.

@@ -197,7 +197,7 @@ def test_displacements_are_large() -> None:
     assert distances[:, KEYPOINT_NAMES.index("left_wrist")].max() > 1
 
 
-def test_figures_are_told_apart_from_the_background_and_left_from_right() -> None:
+def test_left_and_right_limbs_have_different_colours() -> None:
     for number in range(10):
         clip = SyntheticFigures((64, 64), 10).clip(number)
         means = {part: patch.rgba.sum(axis=(0, 1)) for part, patch in clip._patches.items()}
