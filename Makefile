@@ -1,7 +1,8 @@
 # Commands for users and developers. `make install` comes first by itself.
 #
 #   PYTHON  interpreter that creates the environment, 3.11 or newer
-#   TORCH   what pip installs as torch: a version (torch==2.13.0) or pip options (torch --index-url ...)
+#   TORCH   which torch: a version (torch==2.13.0), or a further index of wheels (torch --extra-index-url ...);
+#           pip gets it together with lami, so that torchvision is chosen to fit and does not replace it
 
 PYTHON ?= python3
 TORCH ?= torch
@@ -28,8 +29,7 @@ $(STAMP): pyproject.toml
 		|| { echo "$(PYTHON) cannot create environments: install python3-venv (sudo apt install python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install $(TORCH)
-	$(BIN)/python -m pip install --editable ".[dev]"
+	$(BIN)/python -m pip install $(TORCH) --editable ".[dev]"
 	@touch $@
 
 demo: install
