@@ -100,7 +100,8 @@ def test_label_adds_a_bar_and_keeps_the_picture() -> None:
 def test_long_text_shrinks_into_the_bar() -> None:
     bar = label(gray(60, 60), "a caption that is much longer than the picture is wide")[:-60]
     assert bar.min() < 160
-    assert (bar[:, 0] == 255).all() and (bar[:, -1] == 255).all()
+    assert (bar[:, 0] == 255).all()
+    assert (bar[:, -1] == 255).all()
 
 
 def test_frame_surrounds_the_content() -> None:
@@ -128,15 +129,18 @@ def test_grid_places_cells_evenly() -> None:
     assert (figure[gap : gap + 80, 2 * gap + 80 : -gap] == 20).all()
     below = figure[2 * gap + 80 : -gap]
     assert (below[20:60, gap : gap + 80] == 30).all()
-    assert (below[:20] == 255).all() and (below[:, 2 * gap + 80 :] == 255).all()
+    assert (below[:20] == 255).all()
+    assert (below[:, 2 * gap + 80 :] == 255).all()
 
 
 def test_grid_captions_stand_beside_the_cells() -> None:
     bare = grid([[gray(80, 80)] * 2])
     captioned = grid([[gray(80, 80)] * 2], ["row"], ["left", "right"])
-    assert captioned.shape[0] > bare.shape[0] and captioned.shape[1] > bare.shape[1]
+    assert captioned.shape[0] > bare.shape[0]
+    assert captioned.shape[1] > bare.shape[1]
     bar, margin = captioned[:20], captioned[20:, :20]
-    assert bar[:, 20:].min() < 90 and margin.min() < 90
+    assert bar[:, 20:].min() < 90
+    assert margin.min() < 90
     wide = grid([[gray(80, 80)] * 2], breaks=(1,))
     assert wide.shape[1] > bare.shape[1]
 
@@ -149,8 +153,10 @@ def test_panel_frames_the_selected_candidate_of_each_row() -> None:
     assert rows.size == 2 * 160
     assert columns.size == 2 * 160
     first, second = columns[0], columns[-1] - 159
-    assert orange[rows[0], first : first + 160].all() and not orange[rows[0], second:].any()
-    assert orange[rows[-1], second : second + 160].all() and not orange[rows[-1], :second].any()
+    assert orange[rows[0], first : first + 160].all()
+    assert not orange[rows[0], second:].any()
+    assert orange[rows[-1], second : second + 160].all()
+    assert not orange[rows[-1], :second].any()
 
 
 def test_panel_draws_keypoints_on_enlarged_images() -> None:
