@@ -1,0 +1,23 @@
+"""Animating images of any size with videos, from frames or from files."""
+
+from lami.animation.animator import AnimatedFrame, Animator
+from lami.animation.best_frame import find_best_frame
+from lami.animation.files import animate_file
+from lami.animation.letterbox import Letterbox
+from lami.animation.modes import KeypointTransfer
+from lami.animation.panel import draw_panel
+from lami.animation.pose import pose_distance
+from lami.animation.prepared import Moved, PreparedSource
+
+__all__ = [
+    "AnimatedFrame",
+    "Animator",
+    "KeypointTransfer",
+    "Letterbox",
+    "Moved",
+    "PreparedSource",
+    "animate_file",
+    "draw_panel",
+    "find_best_frame",
+    "pose_distance",
+]

@@ -1,0 +1,215 @@
+"""`Animator`: one source, moved by any number of driving frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lami.animation.letterbox import Letterbox, OutputSize, check_image
+from lami.animation.modes import KeypointTransfer, Mode
+from lami.animation.prepared import Moved, PreparedSource
+from lami.data import read_image, to_tensor, to_uint8
+from lami.errors import ConfigError
+from lami.interpolation import Hysteresis, pick
+from lami.model import LAMI, Candidates
+
+Granularity = Literal["frame", "clip", "hysteresis"]
+Frames = Iterable[np.ndarray] | Callable[[], Iterable[np.ndarray]]
+"""uint8 (H, W, 3) frames of any size, or a function that starts them anew."""
+
+
+@dataclass(frozen=True)
+class AnimatedFrame:
+    """The source in the pose of one driving frame: uint8 (H, W, 3) in the source's aspect, and how it came about."""
+
+    image: np.ndarray
+    moved: Moved
+
+    @property
+    def selected_time(self) -> float:
+        """Candidate time that motion was transferred from, 0 for the source itself."""
+        return self.moved.selected_time
+
+    @property
+    def keypoints(self) -> Tensor:
+        """(K, N, 2) in the letterboxed image, that the source was moved to."""
+        return self.moved.keypoints
+
+
+class Animator:
+    """Animates a source image; it is encoded once.
+
+    Frames come one at a time (`step`) or in batches (`animate`); memory does not grow with their number.
+
+    Args:
+        model: put into eval mode.
+        source: image of any size, uint8 (H, W, 3), or its path.
+        mode: `relative`, `absolute` or `avd`, see `KeypointTransfer`.
+        times: candidate times; None takes the model's.
+        granularity: choose the time for each `frame` (as published), once for the `clip`, or with `hysteresis`, which
+            flickers less.
+        reference: driving frame that shows the source's own pose, for relative mode; None takes the first one.
+        batch_size: frames that `animate` handles at once.
+        background: predict the camera's motion; only for driving frames of the source's own video.
+        size: `model` gives images as large as the model's, `source` enlarges them to the source's size.
+
+    Raises:
+        ConfigError: an option that does not exist or that the model cannot serve.
+        DataError: the source is no usable image.
+    """
+
+    def __init__(
+        self,
+        model: LAMI,
+        source: np.ndarray | str | Path,
+        mode: Mode = "relative",
+        times: Sequence[float] | None = None,
+        granularity: Granularity = "frame",
+        reference: np.ndarray | None = None,
+        batch_size: int = 8,
+        background: bool = False,
+        size: OutputSize = "model",
+    ) -> None:
+        for name, value, known in (("granularity", granularity, Granularity), ("size", size, OutputSize)):
+            if value not in get_args(known):
+                raise ConfigError(f"unknown {name} {value!r}; use one of {', '.join(get_args(known))}")
+        if times is not None and not (model.interpolation.enabled and times and all(0 < t < 1 for t in times)):
+            wanted = (
+                "numbers strictly between 0 and 1" if model.interpolation.enabled else "left out, it interpolates not"
+            )
+            raise ConfigError(f"times for this model must be {wanted}, got {tuple(times)}")
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be 1 or more, got {batch_size}")
+        self.model = model.eval()
+        self.mode = mode
+        self.granularity = granularity
+        self.batch_size = batch_size
+        self.size: OutputSize = size
+        self._times = times
+        self._use_background = background
+        image = source if isinstance(source, np.ndarray) else read_image(source)
+        check_image(image)
+        self.letterbox = Letterbox(image.shape[:2], model.config.image_size)
+        with torch.inference_mode():
+            self.source = PreparedSource(model, self._to_model([image]))
+            self._transfer = KeypointTransfer(model, self.source.keypoints, mode)
+        self._has_reference = False
+        self.reset()
+        if reference is not None:
+            self.refer_to(reference)
+
+    def refer_to(self, frame: np.ndarray) -> None:
+        """Take this driving frame, uint8 (H, W, 3), as the one that shows the source's own pose (relative mode)."""
+        [keypoints] = self.detect([frame])
+        self._transfer.refer_to(keypoints)
+        self._has_reference = True
+
+    def reset(self) -> None:
+        """Forget what earlier frames left behind: the last choice of time, and the reference unless it was given."""
+        self._hysteresis = Hysteresis()
+        if not self._has_reference:
+            self._transfer.forget_reference()
+
+    def step(self, frame: np.ndarray) -> AnimatedFrame:
+        """The source moved by the next driving frame, uint8 (H, W, 3) of any size.
+
+        Raises:
+            ConfigError: granularity `clip`, which must see all frames first.
+        """
+        if self.granularity == "clip":
+            raise ConfigError("granularity clip needs the whole video; use animate(), or granularity hysteresis")
+        return self._batch([frame], self._times)[0]
+
+    def animate(self, frames: Frames) -> Iterator[AnimatedFrame]:
+        """The source moved by each frame of a video, after a `reset`.
+
+        Args:
+            frames: the frames in order. Granularity `clip` goes through them twice, and so takes a list or a function
+                that returns them, not an iterator.
+
+        Raises:
+            ConfigError: an iterator with granularity `clip`.
+        """
+        if not callable(frames) and self.granularity == "clip" and iter(frames) is frames:
+            raise ConfigError("granularity clip reads the frames twice; give a list or a function that returns them")
+        self.reset()
+        return self._animate(frames)
+
+    def detect(self, frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
+        """Keypoints of driving frames, in batches (B, K, N, 2)."""
+        for batch in _batches(frames, self.batch_size):
+            with torch.inference_mode():
+                yield self.source.detect(self._to_model(batch))
+
+    def _animate(self, frames: Frames) -> Iterator[AnimatedFrame]:
+        times = self._times
+        if self.granularity == "clip" and self.model.interpolation.enabled:
+            times = self._times_of_clip(_start(frames))
+        for batch in _batches(_start(frames), self.batch_size):
+            yield from self._batch(batch, times)
+
+    @torch.inference_mode()
+    def _batch(self, frames: Sequence[np.ndarray], times: Sequence[float] | None) -> list[AnimatedFrame]:
+        driving, kp_driving, kp_target, background = self._target(frames)
+        moved = self.source.move(driving, kp_driving, kp_target, times, background, self._choose)
+        images = to_uint8(torch.stack([frame.prediction for frame in moved]))
+        return [
+            AnimatedFrame(self.letterbox.crop(image, self.size), frame)
+            for image, frame in zip(images, moved, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _times_of_clip(self, frames: Iterable[np.ndarray]) -> Sequence[float]:
+        """The one candidate time whose mean cost over all frames is lowest."""
+        interpolation = self.model.interpolation
+        times = interpolation.times if self._times is None else self._times
+        if interpolation.selector == "random":
+            return (times[int(torch.randint(len(times), ()))],)
+        if interpolation.selector == "fixed" or len(times) == 1:
+            return times
+        costs = []
+        for batch in _batches(frames, self.batch_size):
+            _, _, kp_target, background = self._target(batch)
+            cost = self.source.candidates(kp_target, times, background).cost
+            assert cost is not None  # there are several times to choose from
+            costs.append(cost.double())
+        if not costs:
+            return times
+        return (times[int(pick(torch.cat(costs).mean(dim=0, keepdim=True)))],)
+
+    def _target(self, frames: Sequence[np.ndarray]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Driving images, their keypoints, the keypoints to move the source to, and the camera's motion."""
+        driving = self._to_model(frames)
+        kp_driving = self.source.detect(driving)
+        background = self.source.background(driving) if self._use_background else None
+        return driving, kp_driving, self._transfer(kp_driving), background
+
+    def _choose(self, candidates: Candidates) -> Tensor:
+        if self.granularity == "hysteresis" and candidates.cost is not None:
+            return self._hysteresis.pick(candidates.cost)
+        return candidates.best()
+
+    def _to_model(self, frames: Sequence[np.ndarray]) -> Tensor:
+        """Frames of any size, letterboxed: (B, 3, H, W) in [0, 1] on the model's device."""
+        size = self.model.config.image_size
+        for frame in frames:
+            check_image(frame)
+        boxed = np.stack([Letterbox(frame.shape[:2], size).apply(frame) for frame in frames])
+        return to_tensor(boxed).to(self.model.device)
+
+
+def _start(frames: Frames) -> Iterable[np.ndarray]:
+    return frames() if callable(frames) else frames
+
+
+def _batches(frames: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    iterator = iter(frames)
+    while batch := list(islice(iterator, size)):
+        yield batch
