@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lami import ops
     from lami.animation import Animator
-    from lami.model import LAMI, load
+    from lami.checkpoint import load
+    from lami.model import LAMI
 
 __version__ = "0.1.0"
 
-_HOMES = {"LAMI": "lami.model", "load": "lami.model", "Animator": "lami.animation"}
+_HOMES = {"LAMI": "lami.model", "load": "lami.checkpoint", "Animator": "lami.animation"}
 
 __all__ = ["LAMI", "Animator", "__version__", "load", "ops"]
 

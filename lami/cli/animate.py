@@ -20,7 +20,7 @@ class AnimateOptions:
     driving: Annotated[Path, tyro.conf.arg(metavar="VIDEO")]
     """Video (or image) that shows the motion."""
     output: Output
-    """Video to write: .mp4, .gif, ..."""
+    """Video to write (.mp4, .gif, ...), or an image where `driving` is one."""
     mode: Literal["relative", "absolute", "avd"] = "relative"
     """relative: the change since the first driving frame; absolute: its pose; avd: its pose in the source's shape."""
     times: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="T ...")] = None
@@ -30,11 +30,19 @@ class AnimateOptions:
     granularity: Literal["frame", "clip", "hysteresis"] = "frame"
     """Choose for each frame, once for the clip, or for each frame with a reluctance to change, which flickers less."""
     best_frame: bool = False
-    """Start from the driving frame whose pose is nearest to the source's, and animate both ways."""
+    """Mode relative: measure motion from the driving frame nearest to the source's pose, instead of the first."""
     audio: Literal["driving", "none"] = "driving"
     """Keep the sound of the driving video, or none."""
+    size: Literal["model", "source"] = "model"
+    """Frames as large as the model makes them, or enlarged to the source's size."""
+    batch_size: int = 8
+    """Frames computed at once."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    weights_vit: Annotated[str | None, tyro.conf.arg(metavar="pretrained|FILE|random")] = None
+    """Weights of the selector's transformer; by default as in the checkpoint."""
+    save_panel: Annotated[Path | None, tyro.conf.arg(metavar="IMAGE")] = None
+    """Also write a picture of what is generated between source and driving pose."""
 
 
 def main(arguments: list[str]) -> None:

@@ -17,6 +17,8 @@ class ConvertOptions:
     """TPSMM checkpoint (.pth.tar)."""
     output: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
     """lami checkpoint to write (.safetensors)."""
+    image_size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
+    """Side of the square images that the model was trained at; 256 by default."""
 
 
 def main(arguments: list[str]) -> None:
@@ -24,4 +26,4 @@ def main(arguments: list[str]) -> None:
 
     from lami.convert import convert_tpsmm
 
-    convert_tpsmm(options.path, options.output)
+    convert_tpsmm(options.path, options.output, options.image_size)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import subprocess
 import sys
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock, call, create_autospec
 
 import pytest
 import yaml
@@ -17,8 +17,6 @@ import lami
 from lami.cli.main import COMMANDS, main
 from lami.configs import load_config
 from lami.errors import LamiError
-
-Calls = list[tuple[tuple[Any, ...], dict[str, Any]]]
 
 
 @pytest.fixture(autouse=True)
@@ -31,21 +29,13 @@ def _restore_logging() -> Iterator[None]:
 
 
 @pytest.fixture
-def callee(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Calls]:
-    """Puts a recorder in the place of a library function."""
+def callee(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Mock]:
+    """Puts a mock of the same signature in the place of a library function."""
 
-    def install(module: str, function: str, raises: BaseException | None = None) -> Calls:
-        calls: Calls = []
-
-        def record(*arguments: Any, **options: Any) -> None:
-            calls.append((arguments, options))
-            if raises is not None:
-                raise raises
-
-        stand_in = types.ModuleType(module)
-        setattr(stand_in, function, record)
-        monkeypatch.setitem(sys.modules, module, stand_in)
-        return calls
+    def install(module: str, function: str, raises: BaseException | None = None) -> Mock:
+        mock: Mock = create_autospec(getattr(importlib.import_module(module), function), side_effect=raises)
+        monkeypatch.setattr(f"{module}.{function}", mock)
+        return mock
 
     return install
 
@@ -103,61 +93,61 @@ def test_unknown_key_names_the_right_one(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_errors_of_the_library_are_one_line(
-    callee: Callable[..., Calls], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    callee: Callable[..., Mock], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    callee("lami.demo", "run_demo", raises=LamiError("the sentence"))
+    callee("lami.convert", "convert_tpsmm", raises=LamiError("the sentence"))
     with pytest.raises(SystemExit) as stop:
-        main(["demo", "-o", str(tmp_path)])
+        main(["convert", "a", "b"])
     assert stop.value.code == 2
     assert capsys.readouterr().err == "lami: error: the sentence\n"
 
 
-def test_faults_of_the_library_keep_their_traceback(callee: Callable[..., Calls]) -> None:
-    callee("lami.demo", "run_demo", raises=RuntimeError("a bug"))
+def test_faults_of_the_library_keep_their_traceback(callee: Callable[..., Mock]) -> None:
+    callee("lami.convert", "convert_tpsmm", raises=RuntimeError("a bug"))
     with pytest.raises(RuntimeError, match="a bug"):
-        main(["demo"])
+        main(["convert", "a", "b"])
 
 
-def test_interrupt(callee: Callable[..., Calls], capsys: pytest.CaptureFixture[str]) -> None:
-    callee("lami.demo", "run_demo", raises=KeyboardInterrupt())
+def test_interrupt(callee: Callable[..., Mock], capsys: pytest.CaptureFixture[str]) -> None:
+    callee("lami.convert", "convert_tpsmm", raises=KeyboardInterrupt())
     with pytest.raises(SystemExit) as stop:
-        main(["demo"])
+        main(["convert", "a", "b"])
     assert stop.value.code == 130
     assert capsys.readouterr().err == "lami: interrupted\n"
 
 
-def test_train(callee: Callable[..., Calls]) -> None:
-    calls = callee("lami.training", "train")
+def test_train(callee: Callable[..., Mock]) -> None:
+    function = callee("lami.training", "train")
     main(["train", "taichi", "--training.learning-rate", "1e-3", "--interpolation.times", "0.2", "0.4", "--resume"])
     expected = load_config("taichi", {"training.learning_rate": 1e-3, "interpolation.times": [0.2, 0.4]})
-    assert calls == [((expected,), {"resume": True})]
+    function.assert_called_once_with(expected, resume=True)
 
 
-def test_train_prints_the_configuration(callee: Callable[..., Calls], capsys: pytest.CaptureFixture[str]) -> None:
-    calls = callee("lami.training", "train")
+def test_train_prints_the_configuration(callee: Callable[..., Mock], capsys: pytest.CaptureFixture[str]) -> None:
+    function = callee("lami.training", "train")
     main(["train", "nemo", "--training.seed=5", "--print-config"])
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed == load_config("nemo", {"training.seed": 5}).model_dump(mode="json")
-    assert calls == []
+    function.assert_not_called()
 
 
-def test_train_avd(callee: Callable[..., Calls]) -> None:
-    calls = callee("lami.training", "train_avd")
+def test_train_avd(callee: Callable[..., Mock]) -> None:
+    function = callee("lami.training", "train_avd")
     main(["train-avd", "--checkpoint", "a.safetensors", "--data", "vox", "-o", "b", "--avd-training.epochs", "2"])
     expected = load_config("vox", {"avd_training.epochs": 2})
-    assert calls == [((Path("a.safetensors"), expected, Path("b")), {})]
+    function.assert_called_once_with(Path("a.safetensors"), expected, Path("b"))
 
 
-def test_reconstruct_of_a_configuration(callee: Callable[..., Calls]) -> None:
-    calls = callee("lami.evaluation", "reconstruct")
+def test_reconstruct_of_a_configuration(callee: Callable[..., Mock]) -> None:
+    function = callee("lami.evaluation", "reconstruct")
     main(["reconstruct", "--checkpoint", "a", "--config", "actions", "-o", "b", "--limit", "3"])
-    assert calls == [((Path("a"), load_config("actions").data, Path("b")), {"limit": 3, "device": "auto"})]
+    function.assert_called_once_with(Path("a"), load_config("actions").data, Path("b"), limit=3, device="auto")
 
 
-def test_reconstruct_of_a_folder(callee: Callable[..., Calls]) -> None:
-    calls = callee("lami.evaluation", "reconstruct")
+def test_reconstruct_of_a_folder(callee: Callable[..., Mock]) -> None:
+    function = callee("lami.evaluation", "reconstruct")
     main(["reconstruct", "--checkpoint", "a", "--data", "clips", "-o", "b", "--data.frame-shape", "64"])
-    data = calls[0][0][1]
+    data = function.call_args.args[1]
     assert (data.root, data.frame_shape, data.synthetic) == ("clips", (64, 64), None)
 
 
@@ -168,12 +158,13 @@ def test_reconstruct_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--config CONFIG or --data DIR" in capsys.readouterr().err
 
 
-def test_animate(callee: Callable[..., Calls]) -> None:
-    calls = callee("lami.animation", "animate_file")
+def test_animate(callee: Callable[..., Mock]) -> None:
+    function = callee("lami.animation", "animate_file")
     required = ["--checkpoint", "c", "--source", "s.png", "--driving", "d.mp4", "-o", "out.mp4"]
     main(["animate", *required])
     chosen = ["--times", "0.3", "0.5", "--selector", "fixed", "--granularity", "clip", "--best-frame"]
-    main(["animate", *required, "--mode", "absolute", "--audio", "none", "--device", "cpu", *chosen])
+    more = ["--size", "source", "--batch-size", "2", "--weights-vit", "random", "--save-panel", "panel.png"]
+    main(["animate", *required, "--mode", "absolute", "--audio", "none", "--device", "cpu", *chosen, *more])
     paths = {"checkpoint": Path("c"), "source": Path("s.png"), "driving": Path("d.mp4"), "output": Path("out.mp4")}
     defaults = {
         "mode": "relative",
@@ -182,7 +173,11 @@ def test_animate(callee: Callable[..., Calls]) -> None:
         "granularity": "frame",
         "best_frame": False,
         "audio": "driving",
+        "size": "model",
+        "batch_size": 8,
         "device": "auto",
+        "weights_vit": None,
+        "save_panel": None,
     }
     changed = {
         "mode": "absolute",
@@ -191,28 +186,32 @@ def test_animate(callee: Callable[..., Calls]) -> None:
         "granularity": "clip",
         "best_frame": True,
         "audio": "none",
+        "size": "source",
+        "batch_size": 2,
         "device": "cpu",
+        "weights_vit": "random",
+        "save_panel": Path("panel.png"),
     }
-    assert calls == [((), paths | defaults), ((), paths | changed)]
+    assert function.call_args_list == [call(**paths, **defaults), call(**paths, **changed)]
 
 
-def test_convert(callee: Callable[..., Calls]) -> None:
-    calls = callee("lami.convert", "convert_tpsmm")
-    main(["convert", "vox.pth.tar", "vox.safetensors"])
-    assert calls == [((Path("vox.pth.tar"), Path("vox.safetensors")), {})]
+def test_convert(callee: Callable[..., Mock]) -> None:
+    function = callee("lami.convert", "convert_tpsmm")
+    main(["convert", "vox.pth.tar", "vox.safetensors", "--image-size", "384"])
+    function.assert_called_once_with(Path("vox.pth.tar"), Path("vox.safetensors"), 384)
 
 
-def test_demo(callee: Callable[..., Calls]) -> None:
-    calls = callee("lami.demo", "run_demo")
+def test_demo(callee: Callable[..., Mock]) -> None:
+    function = callee("lami.demo", "run_demo")
     main(["demo", "--output", "here"])
-    assert calls == [((Path("here"),), {})]
+    function.assert_called_once_with(Path("here"))
 
 
 @pytest.mark.parametrize(("rank", "level"), [("0", logging.INFO), ("1", logging.WARNING)])
 def test_only_the_first_process_reports(
-    callee: Callable[..., Calls], monkeypatch: pytest.MonkeyPatch, rank: str, level: int
+    callee: Callable[..., Mock], monkeypatch: pytest.MonkeyPatch, rank: str, level: int
 ) -> None:
-    callee("lami.demo", "run_demo")
+    callee("lami.convert", "convert_tpsmm")
     monkeypatch.setenv("RANK", rank)
-    main(["demo"])
+    main(["convert", "a", "b"])
     assert logging.getLogger("lami.anything").getEffectiveLevel() == level
