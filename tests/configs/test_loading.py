@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,13 @@ def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
 def test_missing_file_names_the_nearest_preset() -> None:
     with pytest.raises(ConfigError, match=r"the presets are .*, did you mean taichi\?"):
         load_config("somewhere/taich.yaml")
+
+
+def test_example_of_the_readme(tmp_path: Path) -> None:
+    [example] = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    config = load_config(write(tmp_path / "mine.yaml", example))
+    assert (config.data.root, config.training.output) == ("my-data", "runs/mine")
+    assert config.data.augmentation == load_config("taichi").data.augmentation
 
 
 def test_presets_are_plain_yaml() -> None:
