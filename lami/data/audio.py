@@ -36,8 +36,8 @@ def carry_audio(source: Path, output: OutputContainer) -> AudioTrack | None:
 class AudioTrack:
     """First audio stream of a file, written into `output` bit by bit as the video advances.
 
-    Packets are copied, so nothing is lost; a codec that the container cannot hold is encoded as AAC. Sound keeps its
-    place relative to the first video frame of its file.
+    Packets are copied, so nothing is lost; a codec that the container cannot hold is encoded as AAC, mono or
+    stereo at 48 kHz. Sound keeps its place relative to the first video frame of its file.
     """
 
     def __init__(self, source: Path, container: InputContainer, output: OutputContainer) -> None:
@@ -51,8 +51,8 @@ class AudioTrack:
         if self._copied:
             self._stream = output.add_stream_from_template(stream)
         else:
-            self._stream = output.add_stream("aac", rate=stream.codec_context.sample_rate)
-            self._stream.layout = stream.codec_context.layout
+            layout = "stereo" if stream.codec_context.channels > 1 else "mono"
+            self._stream = output.add_stream("aac", rate=48000, layout=layout)
         self._start = _video_start(self._input)
         self._pieces: Iterator[_Piece] = self._input.demux(stream) if self._copied else self._input.decode(stream)
         self._next = self._read()

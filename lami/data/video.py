@@ -41,24 +41,20 @@ class _Index:
     times: tuple[int, ...]
     """Presentation times in units of the stream's time base, ascending; empty where the file's times are no use."""
     length: int
-    keyframes: dict[int, int]
-    """Frame number -> decoding time of its packet, ascending. Empty where the format cannot be seeked."""
+    keyframes: tuple[int, ...]
+    """Numbers of frames at which decoding can start, ascending; empty where the format cannot be seeked."""
 
     @classmethod
     def scan(cls, container: InputContainer, stream: VideoStream) -> _Index:
         packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
-        times = [p.pts for p in packets if p.pts is not None]
+        times = sorted(p.pts for p in packets if p.pts is not None)
         # AVI stores no presentation times: those that FFmpeg makes up are wrong with B-frames.
         if container.format.name == "avi" or len(set(times)) < len(packets):
-            return cls((), len(packets), {})
-        times.sort()
-        number = {time: i for i, time in enumerate(times)}
-        keyframes: dict[int, int] = {}
+            return cls((), len(packets), ())
+        keyframes: tuple[int, ...] = ()
         if container.format.name in _SEEKABLE_FORMATS:
-            for packet in packets:
-                if packet.is_keyframe and packet.pts is not None:
-                    keyframes[number[packet.pts]] = packet.pts if packet.dts is None else packet.dts
-            keyframes = dict(sorted(keyframes.items()))
+            starts = {p.pts for p in packets if p.is_keyframe}
+            keyframes = tuple(number for number, time in enumerate(times) if time in starts)
         return cls(tuple(times), len(packets), keyframes)
 
 
@@ -83,7 +79,6 @@ class VideoReader:
         if not self._index.length:
             raise DataError(f"{self.path} holds no video frames, copy or convert it again")
         self._numbers = {time: i for i, time in enumerate(self._index.times)}
-        self._keyframes = list(self._index.keyframes)
 
         self._restart()
         self.rate: Fraction = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
@@ -186,16 +181,15 @@ class VideoReader:
 
     def _approach(self, index: int) -> None:
         """Put the decoder at or before frame `index`, going on from where it is if no keyframe is nearer."""
-        place = bisect_right(self._keyframes, index) - 1
-        keyframe = self._keyframes[place] if place >= 0 else 0
-        if self._position < index and keyframe <= self._position:
+        place = bisect_right(self._index.keyframes, index) - 1
+        keyframe = self._index.keyframes[place] if place >= 0 else 0
+        if keyframe <= self._position < index:
             return
         if place < 0:
             self.close()
             self._restart()
             return
-        # FFmpeg looks for decoding times in mp4 and for presentation times, which are never earlier, in mkv.
-        self._container.seek(self._index.keyframes[keyframe], stream=self._stream)
+        self._container.seek(self._index.times[keyframe], stream=self._stream)
         self._decoder = self._container.decode(self._stream)
         self._position = -1
 
@@ -209,7 +203,7 @@ class VideoReader:
             raise self._damaged(f"frame {index} of {len(self)} is missing")
 
     def _number(self, frame: av.VideoFrame, counted: int) -> int:
-        if not self._keyframes or frame.pts is None:
+        if not self._index.keyframes or frame.pts is None:
             return counted
         return self._numbers.get(frame.pts, -1)
 
