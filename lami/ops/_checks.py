@@ -11,8 +11,8 @@ from torch import Tensor
 def check_shapes(op: str, **arguments: tuple[Tensor | None, str]) -> dict[str, int]:
     """Bind the letters of each argument's shape, for instance `"B K N 2"`, across all arguments.
 
-    Numbers must match exactly, a letter must have one value everywhere, a leading `...` accepts any batch dimensions and
-    `_` any size. Arguments that are None are passed over. Also requires floating-point tensors on one device.
+    Numbers must match exactly, a letter must have one value everywhere, a leading `...` accepts any batch dimensions
+    and `_` any size. Arguments that are None are passed over. Also requires floating-point tensors on one device.
 
     Raises:
         TypeError: an argument is not a floating-point tensor.
@@ -33,16 +33,17 @@ def check_shapes(op: str, **arguments: tuple[Tensor | None, str]) -> dict[str, i
             letters = letters[1:]
             shape = shape[max(len(shape) - len(letters), 0) :]
         matches = len(shape) == len(letters)
+        known = {letter: size for letter, size in bound.items() if letter in letters}
         for letter, size in zip(letters, shape, strict=False):
             if letter == "_":
                 continue
             wanted = int(letter) if letter.isdigit() else bound.setdefault(letter, size)
             matches = matches and wanted == size
         if not matches:
-            known = ", ".join(f"{letter}={size}" for letter, size in bound.items() if letter in spec.split())
+            wanted_sizes = ", ".join(f"{letter}={size}" for letter, size in known.items())
             raise ValueError(
                 f"{op}: {name} must have shape ({', '.join(spec.split())})"
-                f"{f' with {known}' if known else ''}, got {tuple(tensor.shape)}"
+                f"{f' with {wanted_sizes}' if known else ''}, got {tuple(tensor.shape)}"
             )
         if device is not None and device[1] != tensor.device:
             raise ValueError(
@@ -50,6 +51,21 @@ def check_shapes(op: str, **arguments: tuple[Tensor | None, str]) -> dict[str, i
             )
         device = (name, tensor.device)
     return bound
+
+
+def check_broadcast(op: str, **arguments: Tensor) -> None:
+    """Raises ValueError unless all dimensions before the last two broadcast against each other."""
+    leading = {name: tuple(tensor.shape[:-2]) for name, tensor in arguments.items()}
+    try:
+        torch.broadcast_shapes(*leading.values())
+    except RuntimeError as error:
+        shapes = ", ".join(f"{name} {shape}" for name, shape in leading.items())
+        raise ValueError(f"{op}: batch dimensions must broadcast against each other, got {shapes}") from error
+
+
+def check_variance(op: str, variance: float) -> None:
+    if not variance > 0:
+        raise ValueError(f"{op}: variance must be positive, got {variance}")
 
 
 def check_size(op: str, size: tuple[int, int]) -> None:
@@ -63,7 +79,11 @@ def check_splines(op: str, bound: dict[str, int]) -> None:
 
 
 def check_times(op: str, times: Tensor, batch: int) -> Tensor:
-    """Times as (B, T); raises ValueError when empty, of the wrong shape, or (on the CPU, where it is free) outside (0, 1)."""
+    """Times as (B, T).
+
+    Raises:
+        ValueError: none, of the wrong shape, or (on the CPU, where looking is free) outside (0, 1).
+    """
     if times.ndim not in (1, 2) or times.shape[-1] == 0 or (times.ndim == 2 and times.shape[0] not in (1, batch)):
         raise ValueError(f"{op}: times must have shape (T,) or ({batch}, T) with T >= 1, got {tuple(times.shape)}")
     if times.device.type == "cpu" and not bool(((times > 0) & (times < 1)).all()):

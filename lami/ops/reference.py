@@ -12,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lami.ops._checks import check_shapes, check_size, check_splines, check_times
+from lami.ops._checks import check_broadcast, check_shapes, check_size, check_splines, check_times, check_variance
 
 _RADIAL_EPSILON = 1e-9
 _DROPOUT_EPSILON = 1e-6
+_FAR = 1e4
+"""A coordinate outside every image, whose pixel index still fits an integer."""
 
 
 def _coordinates(tensor: Tensor) -> Tensor:
@@ -28,7 +30,7 @@ def _full_precision(device: torch.device) -> torch.autocast:
 
 
 def _identity_grid(size: tuple[int, int], like: Tensor) -> Tensor:
-    """(h, w, 2) coordinates of the pixel centres; a side of one pixel is at -1, as in torch's affine_grid of 2 or more."""
+    """(h, w, 2) coordinates of the pixel centres; a side of one pixel is at -1."""
     ys, xs = (torch.linspace(-1, 1, n, dtype=like.dtype, device=like.device) for n in size)
     return torch.stack((xs.expand(size), ys[:, None].expand(size)), dim=-1)
 
@@ -41,8 +43,9 @@ def _radial_basis(squared_distance: Tensor) -> Tensor:
 def fit_tps(control_points: Tensor, values: Tensor, regularization: float = 0.01) -> tuple[Tensor, Tensor]:
     """Fit the thin-plate spline that maps each control point to its value (TPSMM, Eq. 2 to 4).
 
-    Solves `(L + regularization I) [weights; theta^T] = [values; 0]` with L = [[U, P], [P^T, 0]], U_ij = U(|c_i - c_j|^2),
-    P = [x, y, 1]. The regulariser acts on the whole matrix, the affine block included, as in TPSMM.
+    Solves `(L + regularization I) [weights; theta^T] = [values; 0]` with L = [[U, P], [P^T, 0]],
+    U_ij = U(|c_i - c_j|^2), P = [x, y, 1]. The regulariser acts on the whole matrix, the affine block included, as in
+    TPSMM.
 
     Args:
         control_points: (..., N, 2) where the spline is read, 3 <= N <= 16.
@@ -57,6 +60,7 @@ def fit_tps(control_points: Tensor, values: Tensor, regularization: float = 0.01
     """
     bound = check_shapes("fit_tps", control_points=(control_points, "... N 2"), values=(values, "... N 2"))
     check_splines("fit_tps", bound)
+    check_broadcast("fit_tps", control_points=control_points, values=values)
     with _full_precision(control_points.device):
         control_points, values = torch.broadcast_tensors(_coordinates(control_points), _coordinates(values))
         dtype = torch.promote_types(control_points.dtype, values.dtype)
@@ -86,6 +90,10 @@ def tps_grid(theta: Tensor, weights: Tensor, control_points: Tensor, size: tuple
     Raises:
         TypeError, ValueError: wrong dtype, shape, device or size.
     """
+    check_shapes(
+        "tps_grid", theta=(theta, "... 2 3"), weights=(weights, "... N 2"), control_points=(control_points, "... N 2")
+    )
+    check_broadcast("tps_grid", theta=theta, weights=weights, control_points=control_points)
     check_size("tps_grid", size)
     grid = _identity_grid(size, _coordinates(control_points))
     return tps_points(theta, weights, control_points, grid.flatten(0, 1)).unflatten(-2, size)
@@ -111,6 +119,7 @@ def tps_points(theta: Tensor, weights: Tensor, control_points: Tensor, points: T
         control_points=(control_points, "... N 2"),
         points=(points, "... P 2"),
     )
+    check_broadcast("tps_points", theta=theta, weights=weights, control_points=control_points, points=points)
     with _full_precision(theta.device):
         theta, weights, control_points, points = map(_coordinates, (theta, weights, control_points, points))
         radial = _radial_basis((points[..., :, None, :] - control_points[..., None, :, :]).square().sum(-1))
@@ -134,8 +143,7 @@ def keypoint_heatmaps(kp_driving: Tensor, kp_source: Tensor, size: tuple[int, in
     """
     check_shapes("keypoint_heatmaps", kp_driving=(kp_driving, "B P 2"), kp_source=(kp_source, "B P 2"))
     check_size("keypoint_heatmaps", size)
-    if variance <= 0:
-        raise ValueError(f"keypoint_heatmaps: variance must be positive, got {variance}")
+    check_variance("keypoint_heatmaps", variance)
     with _full_precision(kp_driving.device):
         kp_driving, kp_source = _coordinates(kp_driving), _coordinates(kp_source)
         grid = _identity_grid(size, kp_driving)
@@ -184,13 +192,14 @@ def motion_features(
         background=(background, "B 3 3"),
     )
     check_splines("motion_features", bound)
+    check_variance("motion_features", variance)
     size = (bound["h"], bound["w"])
     with _full_precision(source.device):
         heatmaps = keypoint_heatmaps(kp_driving.flatten(1, 2), kp_source.flatten(1, 2), size, variance)
         grids = _candidate_grids(kp_driving, kp_source, background, size)
         # All motions of a sample read the same image, so they form one tall grid and the source is never repeated.
         tall = grids.flatten(1, 2)
-        warped = F.grid_sample(source.to(tall.dtype), tall, align_corners=True)
+        warped = _sample(source.to(tall.dtype), tall)
         warped = warped.unflatten(2, (bound["K"] + 1, size[0])).transpose(1, 2).flatten(1, 2)
         return torch.cat((heatmaps.to(warped.dtype), warped), dim=1).to(source.dtype)
 
@@ -210,9 +219,9 @@ def blend_flow(
         kp_driving, kp_source: (B, K, N, 2).
         background: (B, 3, 3) homogeneous map from driving to source coordinates; None is the identity.
         keep: (B, K + 1) bool, motions that survive contribution dropout; None keeps all with a plain softmax.
-        dropout: how dropped motions leave the softmax. `reference`: e_k d_k / (sum_j e_j d_j + 1e-6) with the maximum over
-            all motions subtracted first, as TPSMM, whose contributions vanish when a far winner is dropped. `corrected`:
-            the softmax over the motions kept.
+        dropout: how dropped motions leave the softmax. `reference`: e_k d_k / (sum_j e_j d_j + 1e-6) with the maximum
+            over all motions subtracted first, as TPSMM, whose contributions vanish when a far winner is dropped.
+            `corrected`: the softmax over the motions kept.
 
     Returns:
         flow (B, h, w, 2), a backward sampling grid, and contributions (B, K + 1, h, w); fp32, or fp64 for fp64 logits.
@@ -252,6 +261,15 @@ def blend_flow(
         return torch.einsum("bkhw,bkhwd->bhwd", contributions, grids.to(contributions.dtype)), contributions
 
 
+def _sample(features: Tensor, grid: Tensor, padding_mode: str = "zeros", align_corners: bool = True) -> Tensor:
+    """Bilinear sampling where NaN and huge coordinates lie outside the image, without gradient.
+
+    torch's own kernel gives NaN for them, or reads out of bounds.
+    """
+    grid = grid.nan_to_num(nan=-_FAR).clamp(-_FAR, _FAR)
+    return F.grid_sample(features, grid, padding_mode=padding_mode, align_corners=align_corners)
+
+
 def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear, align_corners, of (B, C, h, w)."""
     if tuple(maps.shape[-2:]) == tuple(size):
@@ -268,8 +286,9 @@ def warp(
 ) -> Tensor:
     """Sample features along a flow of any size and multiply by a mask.
 
-    Flow and mask are resized to the features' size (bilinear, align_corners), then `mask * grid_sample(features, flow)`.
-    Flow values are normalised coordinates and need no rescaling.
+    Flow and mask are resized to the features' size (bilinear, align_corners), then
+    `mask * grid_sample(features, flow)`. Flow values are normalised coordinates and need no rescaling; NaN, infinite
+    and huge ones lie outside the image.
 
     Args:
         features: (B, C, H, W).
@@ -283,18 +302,14 @@ def warp(
     Raises:
         TypeError, ValueError: wrong dtype, shape or device, or an unknown padding mode.
     """
-    bound = check_shapes(
-        "warp", features=(features, "B C H W"), flow=(flow, "B h w 2"), mask=(mask, "B 1 _ _")
-    )
+    bound = check_shapes("warp", features=(features, "B C H W"), flow=(flow, "B h w 2"), mask=(mask, "B 1 _ _"))
     if padding_mode not in ("zeros", "border", "reflection"):
         raise ValueError(f"warp: padding_mode must be zeros, border or reflection, got {padding_mode!r}")
     size = (bound["H"], bound["W"])
     with _full_precision(features.device):
         grid = _resize(_coordinates(flow).movedim(-1, 1), size).movedim(1, -1)
         dtype = torch.promote_types(grid.dtype, features.dtype)
-        sampled = F.grid_sample(
-            features.to(dtype), grid.to(dtype), padding_mode=padding_mode, align_corners=align_corners
-        )
+        sampled = _sample(features.to(dtype), grid.to(dtype), padding_mode, align_corners)
         if mask is not None:
             sampled = sampled * _resize(_coordinates(mask), size).to(dtype)
         return sampled.to(features.dtype)
@@ -357,10 +372,21 @@ def anytime_motion_features(
     Raises:
         TypeError, ValueError: as `motion_features` and `anytime_keypoints`.
     """
+    each_time = background is not None and background.ndim == 4
+    bound = check_shapes(
+        "anytime_motion_features",
+        source=(source, "B C h w"),
+        kp_source=(kp_source, "B K N 2"),
+        kp_driving=(kp_driving, "B K N 2"),
+        times=(times, "... T"),
+        background=(background, "B T 3 3" if each_time else "B 3 3"),
+    )
+    check_splines("anytime_motion_features", bound)
+    check_variance("anytime_motion_features", variance)
     kp_times = anytime_keypoints(kp_source, kp_driving, times)
     b, t = kp_times.shape[:2]
     if background is not None:
-        background = (background[:, None].expand(b, t, 3, 3) if background.ndim == 3 else background).flatten(0, 1)
+        background = (background if each_time else background[:, None].expand(b, t, 3, 3)).flatten(0, 1)
     features = motion_features(
         source[:, None].expand(b, t, *source.shape[1:]).flatten(0, 1),
         kp_times.flatten(0, 1),
@@ -371,9 +397,7 @@ def anytime_motion_features(
     return features.unflatten(0, (b, t))
 
 
-def anytime_warp(
-    features: Sequence[Tensor], flow: Tensor, masks: Sequence[Tensor] | None = None
-) -> list[Tensor]:
+def anytime_warp(features: Sequence[Tensor], flow: Tensor, masks: Sequence[Tensor] | None = None) -> list[Tensor]:
     """`warp` each pyramid level by the flows of several times, the features of a sample shared by its times.
 
     Args:
@@ -391,9 +415,15 @@ def anytime_warp(
         raise ValueError(f"anytime_warp: one mask for each of the {len(features)} levels is needed, got {len(masks)}")
     warped = []
     for level, level_features in enumerate(features):
-        bound = check_shapes("anytime_warp", features=(level_features, "B C H W"), flow=(flow, "B T h w 2"))
+        mask = None if masks is None else masks[level]
+        bound = check_shapes(
+            "anytime_warp",
+            features=(level_features, "B C H W"),
+            flow=(flow, "B T h w 2"),
+            masks=(mask, "B T 1 _ _"),
+        )
         b, t = bound["B"], bound["T"]
-        mask = None if masks is None else masks[level].flatten(0, 1)
+        mask = None if mask is None else mask.flatten(0, 1)
         repeated = level_features[:, None].expand(b, t, *level_features.shape[1:]).flatten(0, 1)
         warped.append(warp(repeated, flow.flatten(0, 1), mask).unflatten(0, (b, t)))
     return warped
