@@ -25,6 +25,8 @@ class ReconstructOptions:
     """Folder of videos, instead of the configuration's."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Stop after this many videos."""
+    batch_size: int = 8
+    """Frames computed at once."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 
@@ -44,5 +46,11 @@ def main(arguments: list[str]) -> None:
     from lami.configs import load_config
     from lami.evaluation import reconstruct
 
-    config = load_config(options.config, overrides)
-    reconstruct(options.checkpoint, config.data, options.output, limit=options.limit, device=options.device)
+    reconstruct(
+        options.checkpoint,
+        load_config(options.config, overrides),
+        options.output,
+        limit=options.limit,
+        device=options.device,
+        batch_size=options.batch_size,
+    )

@@ -141,13 +141,14 @@ def test_train_avd(callee: Callable[..., Mock]) -> None:
 def test_reconstruct_of_a_configuration(callee: Callable[..., Mock]) -> None:
     function = callee("lami.evaluation", "reconstruct")
     main(["reconstruct", "--checkpoint", "a", "--config", "actions", "-o", "b", "--limit", "3"])
-    function.assert_called_once_with(Path("a"), load_config("actions").data, Path("b"), limit=3, device="auto")
+    expected = load_config("actions")
+    function.assert_called_once_with(Path("a"), expected, Path("b"), limit=3, device="auto", batch_size=8)
 
 
 def test_reconstruct_of_a_folder(callee: Callable[..., Mock]) -> None:
     function = callee("lami.evaluation", "reconstruct")
     main(["reconstruct", "--checkpoint", "a", "--data", "clips", "-o", "b", "--data.frame-shape", "64"])
-    data = function.call_args.args[1]
+    data = function.call_args.args[1].data
     assert (data.root, data.frame_shape, data.synthetic) == ("clips", (64, 64), None)
 
 
