@@ -20,6 +20,14 @@ class ViTOutput:
     cls: Tensor
     keys: Tensor
 
+    def rows(self, rows: slice) -> ViTOutput:
+        """Some samples of the batch."""
+        return ViTOutput(self.cls[rows], self.keys[rows])
+
+    def roll(self, shift: int) -> ViTOutput:
+        """The batch, shifted cyclically."""
+        return ViTOutput(self.cls.roll(shift, dims=0), self.keys.roll(shift, dims=0))
+
 
 class ViTFeatures(nn.Module):
     """Images (B, 3, H, W) in [0, 1] -> `ViTOutput`, both from one pass. Frozen; gradients reach the images.

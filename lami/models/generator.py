@@ -69,7 +69,7 @@ class Generator(nn.Module):
             repeat: motions of each source.
         """
         *warped, deformed = self.warp([*features, image], motion, repeat)
-        return self.decode(warped, deformed, self._level_occlusions(motion, features))
+        return self.decode(warped, deformed, self.level_occlusions(motion.occlusions, features))
 
     def decode(self, warped: Sequence[Tensor], deformed: Tensor, occlusions: Sequence[Tensor]) -> Generated:
         """Inpaint warped features (coarse to fine) and the warped image where the occlusions are low."""
@@ -84,14 +84,13 @@ class Generator(nn.Module):
         painted = torch.sigmoid(self.final(x).float())
         return Generated(painted * (1 - occlusions[-1]) + deformed * occlusions[-1], deformed)
 
-    def _level_occlusions(self, motion: Motion, features: Sequence[Tensor]) -> list[Tensor]:
+    def level_occlusions(self, occlusions: Sequence[Tensor], features: Sequence[Tensor]) -> list[Tensor]:
         """One occlusion map for each level; a single map is resized to all of them."""
-        if len(motion.occlusions) == self.num_levels:
-            return motion.occlusions
-        single = motion.occlusions[0]
+        if len(occlusions) == self.num_levels:
+            return list(occlusions)
+        sizes = (level.shape[-2:] for level in features)
         return [
-            nn.functional.interpolate(single, level.shape[-2:], mode="bilinear", align_corners=True)
-            for level in features
+            nn.functional.interpolate(occlusions[0], size, mode="bilinear", align_corners=True) for size in sizes
         ]
 
     def forward_fused(
@@ -111,7 +110,7 @@ class Generator(nn.Module):
             fusion: `occlusion` or `mean`.
         """
         warped = [self.warp([*f, image], motion) for image, f, motion in zip(images, features, motions, strict=True)]
-        occlusions = [self._level_occlusions(motion, f) for f, motion in zip(features, motions, strict=True)]
+        occlusions = [self.level_occlusions(motion.occlusions, f) for f, motion in zip(features, motions, strict=True)]
         fused_levels, fused_occlusions = [], []
         for level in range(self.num_levels + 1):
             views = torch.stack([w[level] for w in warped])

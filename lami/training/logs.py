@@ -1,0 +1,97 @@
+"""Scalars and pictures of a run: JSON lines, TensorBoard, and one line each time on the console."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lami.data import write_image
+from lami.errors import LamiError
+
+logger = logging.getLogger(__name__)
+
+
+class RunLog:
+    """Averages losses on their device and reads them back only when it writes them.
+
+    Args:
+        folder: gets `log.jsonl`, `tensorboard/` and `panels/`.
+        start_step: step at which the run begins or resumes; entries after it, from a run that was cut off, are dropped.
+    """
+
+    def __init__(self, folder: Path, start_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "log.jsonl"
+        if self._path.is_file():
+            lines = [line for line in self._path.read_text().splitlines() if json.loads(line)["step"] <= start_step]
+            self._path.write_text("".join(line + "\n" for line in lines))
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step)
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._samples = 0
+        self._since = time.monotonic()
+
+    def add(self, losses: dict[str, Tensor], samples: int) -> None:
+        """Losses of one batch, scalars on any device; nothing is read back here."""
+        for name, value in losses.items():
+            value = value.detach()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + 1
+        self._samples += samples
+
+    def write(self, step: int, epoch: int, learning_rate: float) -> None:
+        """Write the averages since the last call.
+
+        Raises:
+            LamiError: a loss is not finite.
+        """
+        if not self._sums:
+            return
+        names = list(self._sums)
+        means = torch.stack([self._sums[name].float() / self._counts[name] for name in names]).tolist()
+        losses = dict(zip(names, means, strict=True))
+        now = time.monotonic()
+        rate = self._samples / max(now - self._since, 1e-9)
+        self._sums, self._counts, self._samples, self._since = {}, {}, 0, now
+        for name, value in losses.items():
+            if not np.isfinite(value):
+                raise LamiError(
+                    f"the loss {name!r} is {value} before step {step}; lower training.learning_rate, or resume from "
+                    "the last checkpoint"
+                )
+        total = sum(losses.values())
+        entry: dict[str, Any] = {
+            "step": step,
+            "epoch": epoch,
+            "learning_rate": learning_rate,
+            "samples_per_second": round(rate, 2),
+            "total": total,
+            **losses,
+        }
+        with self._path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+        for name, value in {"total": total, **losses}.items():
+            self._writer.add_scalar(f"loss/{name}", value, step)
+        self._writer.add_scalar("schedule/learning_rate", learning_rate, step)
+        self._writer.add_scalar("speed/samples_per_second", rate, step)
+        parts = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
+        logger.info("step %d, epoch %d: total %.4f (%s), %.1f samples/s", step, epoch, total, parts, rate)
+
+    def picture(self, step: int, image: NDArray[np.uint8]) -> None:
+        """A visual panel, (H, W, 3) RGB."""
+        write_image(self.folder / "panels" / f"step-{step:08d}.png", image)
+        self._writer.add_image("panel", image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        self._writer.close()

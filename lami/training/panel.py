@@ -1,0 +1,51 @@
+"""The visual panel of a run: a few pairs of the batch, their interpolated images, and the result."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lami.data import to_uint8
+from lami.model import LAMI
+from lami.visualize import interpolation_panel
+
+
+@torch.no_grad()
+def training_panel(model: LAMI, source: Tensor, driving: Tensor, rows: int = 4) -> NDArray[np.uint8]:
+    """Source, images at the configured times with the selected one framed, driving frame and prediction.
+
+    Runs in eval mode and leaves the model as it was. source, driving: (B, 3, H, W) in [0, 1].
+    """
+    source, driving = source[:rows], driving[:rows]
+    training = model.training
+    model.eval()
+    try:
+        encoded = model.encode(source)
+        kp_source, kp_driving = model.detect_keypoints(source), model.detect_keypoints(driving)
+        background = model.predict_background(source, driving)
+        if not model.interpolation.enabled:
+            result = model.transfer_directly(encoded, kp_source, kp_driving, background)
+            times: tuple[float, ...] = ()
+            chosen: list[int | None] = [None] * len(source)
+        else:
+            times = model.interpolation.times
+            images = model.interpolate(encoded, kp_source, kp_driving, times, background)
+            result = model.transfer(encoded, driving, background=background)
+            chosen = [
+                min(range(len(times)), key=lambda i, time=time: abs(times[i] - time))
+                for time in result.selected_time.tolist()
+            ]
+    finally:
+        model.train(training)
+    return interpolation_panel(
+        list(to_uint8(source)),
+        list(to_uint8(driving)),
+        [list(to_uint8(row)) for row in images] if times else [[] for _ in source],
+        chosen,
+        list(to_uint8(result.prediction)),
+        times,
+        source_keypoints=kp_source.cpu().numpy(),
+        driving_keypoints=kp_driving.cpu().numpy(),
+    )
