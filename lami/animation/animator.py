@@ -80,11 +80,10 @@ class Animator:
         for name, value, known in (("granularity", granularity, Granularity), ("size", size, OutputSize)):
             if value not in get_args(known):
                 raise ConfigError(f"unknown {name} {value!r}; use one of {', '.join(get_args(known))}")
-        if times is not None and not (model.interpolation.enabled and times and all(0 < t < 1 for t in times)):
-            wanted = (
-                "numbers strictly between 0 and 1" if model.interpolation.enabled else "left out, it interpolates not"
-            )
-            raise ConfigError(f"times for this model must be {wanted}, got {tuple(times)}")
+        if times is not None and not model.interpolation.enabled:
+            raise ConfigError("this model has interpolation switched off and no use for times; leave them out")
+        if times is not None and not (times and all(0 < t < 1 for t in times)):
+            raise ConfigError(f"times must be one or more numbers strictly between 0 and 1, got {tuple(times)}")
         if batch_size < 1:
             raise ConfigError(f"batch_size must be 1 or more, got {batch_size}")
         self.model = model.eval()
