@@ -106,8 +106,7 @@ def test_clip_granularity_cannot_stream(model: LAMI) -> None:
     assert list(animator.animate([])) == []
 
 
-def test_hysteresis_is_asked_in_order(model: LAMI, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With an endless margin, the first frame decides for all."""
+def test_hysteresis_decides(model: LAMI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hysteresis, "pick", lambda self, cost: torch.full((len(cost),), 1))
     results = Animator(model, SOURCE, granularity="hysteresis", batch_size=2).animate(FRAMES)
     assert [frame.selected_time for frame in results] == [0.5] * 7
