@@ -94,8 +94,9 @@ def load(path: str | Path, device: str | torch.device | None = None) -> LAMI:
 def load_tensors(model: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
     """Copy tensors into a module; raises CheckpointError naming the first that is missing, unknown or misshapen."""
     wanted = model.state_dict()
-    for name in wanted.keys() - tensors.keys():
-        raise CheckpointError(f"{path} lacks the tensor {name} that its configuration asks for")
+    for name in wanted:
+        if name not in tensors:
+            raise CheckpointError(f"{path} lacks the tensor {name} that its configuration asks for")
     for name, tensor in tensors.items():
         if name not in wanted:
             raise CheckpointError(f"{path} holds the tensor {name}, which its configuration has no place for")

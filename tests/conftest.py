@@ -13,8 +13,8 @@ import torch
 _ROOT = Path(__file__).resolve().parents[1]
 _SHARED = Path(os.environ.get("LAMI_SHARED", _ROOT.parent / "shared"))
 
-# Small tensors gain nothing from more threads, and parallel test runs lose.
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+# Small tensors gain nothing from more threads and lose a lot when cores are shared.
+torch.set_num_threads(1)
 
 
 def _folder(name: str, content: str) -> Path:

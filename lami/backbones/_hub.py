@@ -13,7 +13,7 @@ import torch
 
 from lami.errors import WeightsUnavailableError
 
-_REACH_TIMEOUT = 1.5
+_REACH_TIMEOUT = 0.8
 """Seconds; the hub's own client retries for most of a minute when offline."""
 
 

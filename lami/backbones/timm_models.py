@@ -80,6 +80,10 @@ def _load(model: nn.Module, name: str, path: Path) -> None:
         state = load_state_dict(str(path), use_ema=False, weights_only=True)
     except Exception as error:
         raise WeightsUnavailableError(f"{path} cannot be read as a state dict of {name}: {error}") from error
+    if hasattr(model, "pos_embed"):
+        from timm.models.vision_transformer import checkpoint_filter_fn
+
+        state = checkpoint_filter_fn(state, model, interpolation="bicubic", antialias=False)  # other input sizes
     wanted = model.state_dict()
     missing = [key for key in wanted if key not in state]
     wrong = [key for key, value in wanted.items() if key in state and state[key].shape != value.shape]

@@ -162,7 +162,7 @@ class TrainingConfig(Section):
     """Folder of checkpoints, logs and panels."""
     init_from: str | None = None
     """Weights to start from (safetensors); null starts from scratch."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     device: str = "auto"
     epochs: int = Field(100, ge=1)
     max_steps: int | None = Field(None, ge=1)

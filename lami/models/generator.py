@@ -117,7 +117,9 @@ class Generator(nn.Module):
             masks = torch.stack([o[min(level, self.num_levels - 1)] for o in occlusions])
             if fusion == "occlusion":
                 weights = masks / masks.sum(0).clamp_min(1e-8)
-                occlusion = 1 - (1 - masks).prod(0)
+                occlusion = masks[0]
+                for mask in masks[1:]:
+                    occlusion = occlusion + mask * (1 - occlusion)
             else:
                 weights = torch.full_like(masks, 1 / len(masks))
                 occlusion = masks.mean(0)

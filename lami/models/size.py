@@ -9,8 +9,11 @@ from lami.errors import ConfigError
 
 
 def size_multiple(config: ModelConfig) -> int:
-    """Both image sides must be multiples of this: the hourglass halves the flow `num_blocks` times, the generator halves
-    the image `num_down_blocks` times, and each needs whole pixels (128 with TPSMM's settings)."""
+    """Both image sides must be multiples of this (128 with TPSMM's settings).
+
+    The hourglass halves the flow `num_blocks` times and the generator the image `num_down_blocks` times; each needs whole
+    pixels.
+    """
     dense = config.dense_motion
     level = math.log2(1 / dense.scale_factor) if dense.scale_factor > 0 else -1
     if level < 0 or level != round(level):
@@ -33,4 +36,9 @@ def check_image_size(config: ModelConfig, height: int, width: int) -> None:
         raise ConfigError(
             f"this model takes images whose height and width are multiples of {multiple}, got {height} x {width}; "
             f"resize or letterbox to {nearest}"
+        )
+    if height == width == 2**config.generator.num_down_blocks:
+        raise ConfigError(
+            f"the generator would reduce {height} x {width} images to a single pixel, which instance norm cannot "
+            "normalise; use larger images or fewer model.generator.num_down_blocks"
         )
