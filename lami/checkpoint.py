@@ -80,7 +80,9 @@ def load(path: str | Path, device: str | torch.device | None = None) -> LAMI:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read, it is truncated or not a safetensors file ({error})") from error
     if metadata.get("format") != _FORMAT:
-        raise CheckpointError(f"{path} is a safetensors file but not a LAMI model; TPSMM checkpoints need 'lami convert'")
+        raise CheckpointError(
+            f"{path} is a safetensors file but not a LAMI model; TPSMM checkpoints need 'lami convert'"
+        )
     config = json.loads(metadata["config"])
     model = LAMI(
         ModelConfig.model_validate(config["model"]),

@@ -224,9 +224,7 @@ class LAMI(Networks):
         if not self.interpolation.enabled:
             return self.transfer_directly(encoded, kp_source, kp_driving, background)
         candidates = self.candidates(encoded, kp_source, kp_driving, times, background)
-        return self.complete(
-            encoded, kp_source, kp_driving, candidates, candidates.best(), background, driving
-        )
+        return self.complete(encoded, kp_source, kp_driving, candidates, candidates.best(), background, driving)
 
     def transfer_directly(
         self, source: EncodedImage, kp_source: Tensor, kp_driving: Tensor, background: Tensor | None = None

@@ -47,8 +47,8 @@ def fetch(name: str, hub_id: str | None, url: str | None) -> Path:
         WeightsUnavailableError: not cached and not downloadable.
     """
     advice = (
-        f"pretrained weights of {name} are not in the cache and cannot be downloaded; connect once, copy the file and set "
-        "weights to its path, or set weights to 'random' for a run without them"
+        f"pretrained weights of {name} are not in the cache and cannot be downloaded; connect once, copy the file and "
+        "set weights to its path, or set weights to 'random' for a run without them"
     )
     if hub_id:
         from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache

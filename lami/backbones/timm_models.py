@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from lami.backbones._torchvision import ensure_torchvision
 from lami.configs.schema import BackboneConfig
@@ -16,25 +15,28 @@ from lami.errors import ConfigError, WeightsUnavailableError
 logger = logging.getLogger(__name__)
 
 
-def _create(name: str, **arguments: Any) -> nn.Module:
+def _create(name: str, **arguments: Any) -> Any:
+    """A timm model, of whichever class: hence Any."""
     ensure_torchvision()
     import timm
 
     if not timm.is_model(name):
         close = timm.list_models(f"*{name.split('.')[0]}*")[:5]
-        raise ConfigError(f"timm has no model named {name!r}" + (f"; similar names: {', '.join(close)}" if close else ""))
+        raise ConfigError(
+            f"timm has no model named {name!r}" + (f"; similar names: {', '.join(close)}" if close else "")
+        )
     try:
         return timm.create_model(name, pretrained=False, **arguments)
     except TypeError as error:
         raise ConfigError(f"timm cannot create {name!r} with {arguments}: {error}") from error
 
 
-def create_backbone(config: BackboneConfig, in_channels: int, outputs: int) -> nn.Module:
+def create_backbone(config: BackboneConfig, in_channels: int, outputs: int) -> Any:
     """A regression network (B, in_channels, H, W) -> (B, outputs), randomly initialised, to be trained."""
     return _create(config.name, in_chans=in_channels, num_classes=outputs, **config.args)
 
 
-def create_pretrained(name: str, weights: str, **arguments: Any) -> nn.Module:
+def create_pretrained(name: str, weights: str, **arguments: Any) -> Any:
     """A frozen network in eval mode.
 
     Args:
@@ -64,18 +66,21 @@ def _download(name: str) -> Path:
 
     from lami.backbones._hub import fetch
 
-    if not timm.is_model_pretrained(name):
+    pretrained = timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
+    if pretrained is None:
         raise WeightsUnavailableError(f"timm has no pretrained weights for {name!r}; give a path or 'random'")
-    pretrained = timm.get_pretrained_cfg(name)
-    return fetch(name, pretrained.hf_hub_id, pretrained.url)
+    url = pretrained.url if isinstance(pretrained.url, str) else None
+    return fetch(name, pretrained.hf_hub_id, url)
 
 
-def _load(model: nn.Module, name: str, path: Path) -> None:
+def _load(model: Any, name: str, path: Path) -> None:
     ensure_torchvision()
     from timm.models import load_state_dict
 
     if not path.is_file():
-        raise WeightsUnavailableError(f"weights for {name} not found at {path}; give an existing file, 'pretrained' or 'random'")
+        raise WeightsUnavailableError(
+            f"weights for {name} not found at {path}; give an existing file, 'pretrained' or 'random'"
+        )
     try:
         state = load_state_dict(str(path), use_ema=False, weights_only=True)
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class ViTFeatures(nn.Module):
             arguments["img_size"] = config.input_size
         self.input_size = config.input_size
         self.normalize = Normalize()
-        self.vit = create_pretrained(config.name, config.weights, num_classes=0, **arguments)
+        self.vit: Any = create_pretrained(config.name, config.weights, num_classes=0, **arguments)
         if getattr(self.vit, "cls_token", None) is None or not hasattr(self.vit, "blocks"):
             raise ConfigError(f"vit.name must be a vision transformer with a class token, {config.name!r} is not")
 

@@ -147,7 +147,7 @@ class LossConfig(Section):
 
 
 class DropoutConfig(Section):
-    """Contribution dropout: probability min(epoch / increase_epochs * maximum + start, maximum) before `until_epoch`."""
+    """Contribution dropout: probability min(epoch / increase_epochs * maximum + start, maximum)."""
 
     start: Probability = 0.0
     maximum: Probability = 0.7

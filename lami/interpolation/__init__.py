@@ -1,4 +1,4 @@
-"""Images between source and driving pose: keypoints in time (Eq. 1), candidates (Eq. 2 and 3), the time selector (Eq. 4)."""
+"""Images between source and driving pose: candidates (Eq. 1 to 3), the time selector (Eq. 4), the second stage."""
 
 from lami.interpolation.background import interpolate_background
 from lami.interpolation.candidates import generate_candidates

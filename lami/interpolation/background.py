@@ -9,7 +9,7 @@ _SMALLEST_DETERMINANT = 1e-3
 
 
 def _invert_affine(matrix: Tensor) -> Tensor:
-    """Inverse of (..., 3, 3) with last row (0, 0, 1), in closed form; a determinant near zero is pushed away from it."""
+    """Inverse of (..., 3, 3) with last row (0, 0, 1); a determinant near zero is pushed away from it."""
     (a, b, x), (c, d, y) = (row.unbind(-1) for row in matrix[..., :2, :].unbind(-2))
     determinant = a * d - b * c
     sign = torch.where(determinant < 0, -1.0, 1.0).to(determinant.dtype)

@@ -33,8 +33,8 @@ class PerceptualLoss(nn.Module):
         smallest = min(scales) * min(image_size)
         if smallest < _SMALLEST_SIDE:
             raise ConfigError(
-                f"losses.scales: {min(scales)} of a {image_size[0]} x {image_size[1]} image is {smallest:g} pixels, and "
-                f"the perceptual loss needs {_SMALLEST_SIDE}; leave out the smallest scales"
+                f"losses.scales: {min(scales)} of a {image_size[0]} x {image_size[1]} image is {smallest:g} pixels, "
+                f"and the perceptual loss needs {_SMALLEST_SIDE}; leave out the smallest scales"
             )
         self.vgg = VGGFeatures(vgg)
         self.pyramid = nn.ModuleList(AntiAliasDownsample(3, scale) for scale in scales)

@@ -1,7 +1,7 @@
 """The networks: keypoint detector, background predictor, dense motion network, generator and AVD network.
 
-Nothing here knows about losses, data or training. Images are (B, 3, H, W) in [0, 1], keypoints (B, K, N, 2) as (x, y) in
-[-1, 1]; see `lami.ops` for the other conventions.
+Nothing here knows about losses, data or training. Images are (B, 3, H, W) in [0, 1], keypoints (B, K, N, 2) as (x, y)
+in [-1, 1]; see `lami.ops` for the other conventions.
 """
 
 from lami.models.avd import AVDNetwork

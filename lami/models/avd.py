@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from lami.configs.schema import AVDConfig, ModelConfig
 
 def _perceptron(widths: Sequence[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for i, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (inputs, outputs) in enumerate(pairwise(widths)):
         layers.append(nn.Linear(inputs, outputs))
         if i < len(widths) - 2:
             layers += [nn.BatchNorm1d(outputs), nn.ReLU()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ class BackgroundPredictor(nn.Module):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        self.bg_encoder = create_backbone(config, in_channels=6, outputs=6)
+        self.bg_encoder: Any = create_backbone(config, in_channels=6, outputs=6)
         head = self.bg_encoder.get_classifier()
         nn.init.zeros_(head.weight)
         with torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -51,21 +52,19 @@ class DenseMotionNetwork(nn.Module):
         dense = config.dense_motion
         k, n = config.num_splines, config.points_per_spline
         self.down = AntiAliasDownsample(3, dense.scale_factor, config.antialias)
-        self.hourglass = Hourglass(
-            3 * (k + 1) + k * n + 1, dense.block_channels, dense.max_channels, dense.num_blocks
-        )
+        self.hourglass = Hourglass(3 * (k + 1) + k * n + 1, dense.block_channels, dense.max_channels, dense.num_blocks)
         channels = self.hourglass.out_channels
         self.maps = nn.Conv2d(channels[-1], k + 1, 7, padding=3)
 
-        # One occlusion map for each generator level. Levels coarser than the flow read earlier outputs of the hourglass,
-        # finer ones are upsampled from its last.
+        # One occlusion map for each generator level: levels coarser than the flow read earlier outputs of the
+        # hourglass, finer ones are upsampled from its last.
         flow_level = round(math.log2(1 / dense.scale_factor))
         coarsest = config.generator.num_down_blocks if dense.multi_mask else flow_level
         self.num_coarse = max(coarsest - flow_level, 0)
         self.first_upsampled = max(flow_level - coarsest, 0)
         num_up = flow_level if dense.multi_mask else 0
         up_channels = [channels[-1] // 2**i for i in range(num_up + 1)]
-        self.up = nn.ModuleList(UpBlock(a, b) for a, b in zip(up_channels, up_channels[1:], strict=False))
+        self.up = nn.ModuleList(UpBlock(a, b) for a, b in pairwise(up_channels))
         heads = [*channels[-1 - self.num_coarse : -1], *up_channels[self.first_upsampled :]]
         self.occlusion = nn.ModuleList(nn.Conv2d(c, 1, 7, padding=3) for c in heads)
 
@@ -114,7 +113,5 @@ class DenseMotionNetwork(nn.Module):
         for up in self.up:
             upsampled.append(up(upsampled[-1]))
         levels = [*levels, *upsampled[self.first_upsampled :]]
-        occlusions = [
-            torch.sigmoid(head(level).float()) for head, level in zip(self.occlusion, levels, strict=True)
-        ]
+        occlusions = [torch.sigmoid(head(level).float()) for head, level in zip(self.occlusion, levels, strict=True)]
         return Motion(flow, contributions, occlusions)

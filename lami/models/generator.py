@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class Generator(nn.Module):
         self.num_levels = g.num_down_blocks + 1
         widths = [min(g.max_channels, g.block_channels * 2**i) for i in range(g.num_down_blocks + 1)]
         self.first = ConvBlock(3, widths[0], kernel_size=7)
-        self.down_blocks = nn.ModuleList(DownBlock(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.down_blocks = nn.ModuleList(DownBlock(a, b) for a, b in pairwise(widths))
         # Coarse to fine; beyond the coarsest level the decoder also carries that level's warped features.
         decoder = [widths[-1], *(2 * width for width in widths[-2:0:-1])]
         self.up_blocks = nn.ModuleList(UpBlock(a, b) for a, b in zip(decoder, widths[-2::-1], strict=True))
@@ -89,9 +90,7 @@ class Generator(nn.Module):
         if len(occlusions) == self.num_levels:
             return list(occlusions)
         sizes = (level.shape[-2:] for level in features)
-        return [
-            nn.functional.interpolate(occlusions[0], size, mode="bilinear", align_corners=True) for size in sizes
-        ]
+        return [nn.functional.interpolate(occlusions[0], size, mode="bilinear", align_corners=True) for size in sizes]
 
     def forward_fused(
         self,

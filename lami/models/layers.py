@@ -1,4 +1,4 @@
-"""Blocks shared by the networks. Parameter names follow TPSMM's checkpoints, so that published weights load unchanged."""
+"""Blocks of the networks; parameter names follow TPSMM's checkpoints, so that published weights load unchanged."""
 
 from __future__ import annotations
 
@@ -58,24 +58,22 @@ class Hourglass(nn.Module):
             return min(max_channels, block_channels * 2**level)
 
         encoder_in = [in_channels, *(width(level) for level in range(1, num_blocks))]
-        self.encoder = nn.Module()
-        self.encoder.down_blocks = nn.ModuleList(
-            DownBlock(encoder_in[level], width(level + 1)) for level in range(num_blocks)
-        )
-        self.decoder = nn.Module()
-        self.decoder.up_blocks = nn.ModuleList(
+        down_blocks = (DownBlock(encoder_in[level], width(level + 1)) for level in range(num_blocks))
+        up_blocks = (
             UpBlock(width(level + 1) * (1 if level == num_blocks - 1 else 2), width(level))
             for level in reversed(range(num_blocks))
         )
+        self.encoder = nn.ModuleDict({"down_blocks": nn.ModuleList(down_blocks)})
+        self.decoder = nn.ModuleDict({"up_blocks": nn.ModuleList(up_blocks)})
         self.out_channels = [width(num_blocks)]
         self.out_channels += [width(level) + encoder_in[level] for level in reversed(range(num_blocks))]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         skips = [x]
-        for down in self.encoder.down_blocks:
+        for down in self.encoder["down_blocks"].children():
             skips.append(down(skips[-1]))
         outputs = [skips.pop()]
-        for up in self.decoder.up_blocks:
+        for up in self.decoder["up_blocks"].children():
             outputs.append(torch.cat((up(outputs[-1]), skips.pop()), dim=1))
         return outputs
 
@@ -86,8 +84,8 @@ class AntiAliasDownsample(nn.Module):
     Args:
         channels: of the images.
         scale: 1, 0.5, 0.25, ...; 1 returns the input.
-        mode: `reference` pads with zeros and keeps pixels 0, 1/scale, 2/scale, ..., which darkens borders and shifts the
-            image by up to 1/scale - 1 pixels; `corrected` pads by replication and samples at the align_corners grid.
+        mode: `reference` pads with zeros and keeps pixels 0, 1/scale, 2/scale, ..., which darkens borders and shifts
+            the image by up to 1/scale - 1 pixels; `corrected` pads by replication and samples where the flow grid says.
 
     Input (B, channels, H, W) with sides divisible by 1 / scale; output (B, channels, H * scale, W * scale).
     """

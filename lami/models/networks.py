@@ -31,9 +31,10 @@ class EncodedImage:
 
     def expand(self, batch: int) -> EncodedImage:
         """The same single image for a whole batch, without copies."""
-        return EncodedImage(*(x.expand(batch, *x.shape[1:]) for x in (self.image, self.low_res)), [
-            level.expand(batch, *level.shape[1:]) for level in self.features
-        ])
+        image, low_res, *features = (
+            level.expand(batch, *level.shape[1:]) for level in (self.image, self.low_res, *self.features)
+        )
+        return EncodedImage(image, low_res, features)
 
     def rows(self, rows: slice) -> EncodedImage:
         """Some samples of the batch."""

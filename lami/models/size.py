@@ -11,19 +11,20 @@ from lami.errors import ConfigError
 def size_multiple(config: ModelConfig) -> int:
     """Both image sides must be multiples of this (128 with TPSMM's settings).
 
-    The hourglass halves the flow `num_blocks` times and the generator the image `num_down_blocks` times; each needs whole
-    pixels.
+    The hourglass halves the flow `num_blocks` times and the generator the image `num_down_blocks` times; each needs
+    whole pixels.
     """
     dense = config.dense_motion
     level = math.log2(1 / dense.scale_factor) if dense.scale_factor > 0 else -1
     if level < 0 or level != round(level):
         raise ConfigError(
-            f"model.dense_motion.scale_factor must be 1, 0.5, 0.25 or another power of one half, got {dense.scale_factor}"
+            f"model.dense_motion.scale_factor must be 1, 0.5, 0.25 or another power of 1/2, got {dense.scale_factor}"
         )
     if dense.multi_mask and config.generator.num_down_blocks - level > dense.num_blocks:
         raise ConfigError(
-            f"model.generator.num_down_blocks = {config.generator.num_down_blocks} needs occlusion maps coarser than the "
-            f"hourglass's coarsest level; use at most {dense.num_blocks + round(level)}, or more dense_motion.num_blocks"
+            f"model.generator.num_down_blocks = {config.generator.num_down_blocks} needs occlusion maps coarser than "
+            f"the hourglass's coarsest level; use at most {dense.num_blocks + round(level)}, or more "
+            "model.dense_motion.num_blocks"
         )
     return max(2**config.generator.num_down_blocks, 2 ** (dense.num_blocks + round(level)))
 

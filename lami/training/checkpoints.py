@@ -86,4 +86,6 @@ def _read_state(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); delete it to resume from the checkpoint before") from error
+        raise CheckpointError(
+            f"{path} cannot be read ({error}); delete it to resume from the checkpoint before"
+        ) from error

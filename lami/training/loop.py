@@ -28,9 +28,9 @@ logger = logging.getLogger(__name__)
 def train(config: Config, resume: bool = False) -> Path:
     """Train a model, or go on with a run that was cut off.
 
-    Writes to `config.training.output`: `config.yaml`, `checkpoints/`, `log.jsonl`, `tensorboard/`, `panels/` and, at the
-    end, `model.safetensors`. Data, dropout and random transforms of a step derive from the seed and the step alone, so a
-    resumed run takes the same steps as an uninterrupted one (bitwise on a CPU).
+    Writes to `config.training.output`: `config.yaml`, `checkpoints/`, `log.jsonl`, `tensorboard/`, `panels/` and, at
+    the end, `model.safetensors`. Data, dropout and random transforms of a step derive from the seed and the step alone,
+    so a resumed run takes the same steps as an uninterrupted one (bitwise on a CPU).
 
     Args:
         config: what to train on what.

@@ -33,10 +33,8 @@ def training_panel(model: LAMI, source: Tensor, driving: Tensor, rows: int = 4) 
             times = model.interpolation.times
             images = model.interpolate(encoded, kp_source, kp_driving, times, background)
             result = model.transfer(encoded, driving, background=background)
-            chosen = [
-                min(range(len(times)), key=lambda i, time=time: abs(times[i] - time))
-                for time in result.selected_time.tolist()
-            ]
+            grid = torch.tensor(times, device=source.device)
+            chosen = list((grid - result.selected_time[:, None]).abs().argmin(dim=1).tolist())
     finally:
         model.train(training)
     return interpolation_panel(

@@ -24,7 +24,7 @@ from lami.losses import (
     warp_consistency,
 )
 from lami.model import LAMI
-from lami.models import ContributionDropout, EncodedImage
+from lami.models import ContributionDropout, EncodedImage, Generator
 
 
 @dataclass
@@ -100,14 +100,18 @@ class TrainingStep:
         targets = torch.cat((driving, source)) if both_ways else driving
         kp_from = torch.cat((kp_source, kp_driving)) if both_ways else kp_source
         kp_to = torch.cat((kp_driving, kp_source)) if both_ways else kp_driving
-        to_source = torch.cat((background, reverse)) if both_ways and background is not None else background
+        to_source = background
+        if both_ways and background is not None and reverse is not None:
+            to_source = torch.cat((background, reverse))
         encoded = model.encode(images)
 
         real_vit = self._real_vit(source, driving)
         if interpolates:
             time = self._select_time(encoded.rows(slice(b)), kp_source, kp_driving, background, real_vit, b)
             time = torch.cat((time, 1 - time)) if both_ways else time
-            start_image, kp_start, to_start = self._interpolate(encoded, kp_from, kp_to, time, to_source, targets, state)
+            start_image, kp_start, to_start = self._interpolate(
+                encoded, kp_from, kp_to, time, to_source, targets, state
+            )
             start = model.encode(start_image.detach() if config.detach_interpolated else start_image)
         else:
             start_image, kp_start, to_start, start = None, kp_from, to_source, encoded
@@ -141,7 +145,9 @@ class TrainingStep:
         if config.warp > 0:
             wanted = self._target_features(encoded, targets, b)
             occlusions = model.generator.level_occlusions(motion.occlusions, start.features)
-            losses["warp"] = config.warp * directions * warp_consistency(start.features, motion.flow, wanted, occlusions)
+            losses["warp"] = (
+                config.warp * directions * warp_consistency(start.features, motion.flow, wanted, occlusions)
+            )
         if config.background > 0 and background is not None and reverse is not None:
             losses["background"] = config.background * background_consistency(background, reverse)
         return losses
@@ -166,9 +172,9 @@ class TrainingStep:
         """(B, 1) time of each sample; candidates are made without gradient and without dropout."""
         interpolation = self.model.interpolation
         if not self._selects or self.vit is None or real_vit is None:
-            times = (interpolation.fixed_time,) if interpolation.selector == "fixed" else interpolation.times
-            choices = torch.tensor(times, device=kp_source.device)
-            return choices[torch.randint(len(times), (batch, 1), device=kp_source.device)]
+            options = (interpolation.fixed_time,) if interpolation.selector == "fixed" else interpolation.times
+            choices = torch.tensor(options, device=kp_source.device)
+            return choices[torch.randint(len(options), (batch, 1), device=kp_source.device)]
         times = torch.tensor(interpolation.times, device=kp_source.device)
         to_source = None
         if background is not None:
@@ -254,7 +260,8 @@ class TrainingStep:
         ):
             if weight > 0:
                 terms = [
-                    directions * loss(getattr(fake.rows(rows), attribute), getattr(target, attribute), config.vit_reduction)
+                    directions
+                    * loss(getattr(fake.rows(rows), attribute), getattr(target, attribute), config.vit_reduction)
                     for rows, target, directions in pairs
                 ]
                 losses[name] = weight * torch.stack(terms).sum()
@@ -264,7 +271,7 @@ class TrainingStep:
 class _Encode(nn.Module):
     """The generator's encoder as a module of its own, for `functional_call`."""
 
-    def __init__(self, generator: nn.Module) -> None:
+    def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.generator = generator
 
