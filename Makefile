@@ -11,13 +11,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test lint weights clean
 
 help:
 	@echo "make install   create $(VENV) with lami and everything it needs"
 	@echo "make demo      run the demonstration into out/demo"
 	@echo "make test      run the quick tests"
 	@echo "make lint      check style and types"
+	@echo "make weights   train the demonstration's weights anew (an hour or more on a CPU)"
 	@echo "make clean     remove $(VENV), build products and caches"
 
 install: $(STAMP)
@@ -42,6 +43,10 @@ lint: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+weights: install
+	$(BIN)/lami train demo
+	$(BIN)/lami convert --half runs/demo/model.safetensors lami/weights/demo.safetensors
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lami.checkpoint import check_weight_file, load_tensors, save
+from lami.checkpoint import check_weight_file, load, load_tensors, save
 from lami.configs.schema import AVDConfig, BackboneConfig, DenseMotionConfig, GeneratorConfig, ModelConfig
 from lami.errors import CheckpointError
 from lami.model import LAMI
@@ -32,7 +32,12 @@ _ATTRIBUTES = {
 _OPTIONAL = {"bg_predictor", "avd_network"}
 
 
-def convert_tpsmm(path: str | Path, output: str | Path, image_size: int | tuple[int, int] | None = None) -> LAMI:
+def convert_tpsmm(
+    path: str | Path,
+    output: str | Path,
+    image_size: int | tuple[int, int] | None = None,
+    dtype: torch.dtype | None = None,
+) -> LAMI:
     """Convert a TPSMM checkpoint to a LAMI weight file, which is written whole or not at all.
 
     The interpolation settings are the default ones: single-stage weights serve both stages. Pickled objects in the
@@ -43,6 +48,7 @@ def convert_tpsmm(path: str | Path, output: str | Path, image_size: int | tuple[
         output: the file to write, `.safetensors`.
         image_size: pixels the model was trained at, one side of a square or (height, width), which the checkpoint does
             not say; None is 256, or the smallest size the networks take if that is larger.
+        dtype: store weights as this type, for instance torch.float16; None keeps theirs.
 
     Returns:
         The model, on the CPU and in eval mode.
@@ -53,10 +59,7 @@ def convert_tpsmm(path: str | Path, output: str | Path, image_size: int | tuple[
         ConfigError: the networks cannot take images of `image_size`.
     """
     path, output = Path(path), Path(output)
-    if output.suffix != ".safetensors":
-        raise CheckpointError(f"the output {output} must be named .safetensors")
-    if output.resolve() == path.resolve():
-        raise CheckpointError(f"the output would overwrite the input {path}; choose another name")
+    _check_output(path, output)
     tensors = _read(path)
     config = infer_config(tensors, path, image_size)
     with torch.device("meta"):  # every value comes from the file, random ones need not be drawn
@@ -64,7 +67,7 @@ def convert_tpsmm(path: str | Path, output: str | Path, image_size: int | tuple[
     model.to_empty(device="cpu")
     networks = {key: getattr(model, attribute) for key, attribute in _ATTRIBUTES.items()}
     load_tensors(nn.ModuleDict({key: net for key, net in networks.items() if net is not None}), tensors, path)
-    save(model, output)
+    save(model, output, dtype)
     logger.info(
         "%s: %d splines of %d points, image size %d x %d, %s background predictor, %s AVD network",
         output,
@@ -106,6 +109,22 @@ def _network_tensors(network: str, state: Any, path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is not a TPSMM checkpoint: its {network} is not a dictionary of tensors")
     # Saving a network inside nn.DataParallel puts "module." in front of every name.
     return {f"{network}.{name.removeprefix('module.')}": value for name, value in state.items()}
+
+
+def copy_weights(path: str | Path, output: str | Path, dtype: torch.dtype | None = None) -> LAMI:
+    """Write a LAMI weight file anew, for instance in half precision; arguments and errors as `convert_tpsmm`."""
+    path, output = Path(path), Path(output)
+    _check_output(path, output)
+    model = load(path, device="cpu")
+    save(model, output, dtype)
+    return model
+
+
+def _check_output(path: Path, output: Path) -> None:
+    if output.suffix != ".safetensors":
+        raise CheckpointError(f"the output {output} must be named .safetensors")
+    if output.resolve() == path.resolve():
+        raise CheckpointError(f"the output would overwrite the input {path}; choose another name")
 
 
 def infer_config(

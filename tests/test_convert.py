@@ -10,11 +10,12 @@ from typing import Any
 import golden
 import pytest
 import torch
+from small import small_model
 from torch import Tensor
 
 from lami import checkpoint
 from lami.configs.schema import AVDConfig, DenseMotionConfig, GeneratorConfig, ModelConfig
-from lami.convert import convert_tpsmm, infer_config
+from lami.convert import convert_tpsmm, copy_weights, infer_config
 from lami.errors import CheckpointError, ConfigError
 from lami.model import LAMI
 
@@ -312,3 +313,16 @@ def test_interrupted_write_leaves_nothing(mini_file: Path, tmp_path: Path, monke
     with pytest.raises(OSError, match="disk full"):
         convert_tpsmm(mini_file, tmp_path / "out.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_copy_in_half_precision(tmp_path: Path) -> None:
+    model = small_model()
+    checkpoint.save(model, tmp_path / "model.safetensors")
+    copy_weights(tmp_path / "model.safetensors", tmp_path / "half.safetensors", torch.float16)
+    sizes = [(tmp_path / name).stat().st_size for name in ("model.safetensors", "half.safetensors")]
+    assert sizes[1] < 0.6 * sizes[0]
+    copied = checkpoint.load(tmp_path / "half.safetensors", device="cpu").state_dict()
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(copied[name], tensor, rtol=1e-3, atol=1e-6)  # fp16 has 11 bits, smallest step 6e-8
+    with pytest.raises(CheckpointError, match="overwrite the input"):
+        copy_weights(tmp_path / "half.safetensors", tmp_path / "half.safetensors")

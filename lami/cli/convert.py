@@ -14,16 +14,27 @@ from lami.cli.options import parse
 @dataclass
 class ConvertOptions:
     path: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="IN")]]
-    """TPSMM checkpoint (.pth.tar)."""
+    """TPSMM checkpoint (.pth.tar), or a lami checkpoint (.safetensors) to write anew."""
     output: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
     """lami checkpoint to write (.safetensors)."""
     image_size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
-    """Side of the square images that the model was trained at; 256 by default."""
+    """Side of the square images that a TPSMM model was trained at; 256 by default."""
+    half: bool = False
+    """Store the weights in half precision (fp16), for half of the size."""
 
 
 def main(arguments: list[str]) -> None:
     options = parse(ConvertOptions, arguments, "convert", "Turn a published TPSMM checkpoint into a lami one.")
 
-    from lami.convert import convert_tpsmm
+    import torch
 
-    convert_tpsmm(options.path, options.output, options.image_size)
+    from lami.convert import convert_tpsmm, copy_weights
+    from lami.errors import ConfigError
+
+    dtype = torch.float16 if options.half else None
+    if options.path.suffix != ".safetensors":
+        convert_tpsmm(options.path, options.output, options.image_size, dtype)
+    elif options.image_size is not None:
+        raise ConfigError("a lami checkpoint knows the size it was trained at; leave out --image-size")
+    else:
+        copy_weights(options.path, options.output, dtype)

@@ -1,7 +1,7 @@
 """The configuration: one schema for YAML files, the command line and checkpoint metadata.
 
 Unknown keys are errors. Each field is documented where it stands; where the paper leaves a choice open, the comment
-says so and the default is ours.
+says so and the default is ours; U numbers refer to docs/choices.md.
 """
 
 from __future__ import annotations
@@ -21,6 +21,14 @@ def _as_size(value: Any) -> Any:
 
 Size = Annotated[tuple[int, int], BeforeValidator(_as_size)]
 """(height, width) in pixels; a single integer means a square."""
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, int | float) else value
+
+
+OneOrMore = BeforeValidator(_as_tuple)
+"""For tuples of numbers: a single number is a tuple of one."""
 
 
 class Section(BaseModel):
@@ -103,7 +111,7 @@ class InterpolationConfig(Section):
 
     enabled: bool = True
     """Off gives the single-stage TPSMM."""
-    times: tuple[Time, ...] = Field((0.3, 0.5, 0.7), min_length=1)
+    times: Annotated[tuple[Time, ...], OneOrMore] = Field((0.3, 0.5, 0.7), min_length=1)
     """Candidate times, 0 at the source and 1 at the driving pose."""
     selector: Literal["eq4", "fixed", "random"] = "eq4"
     """How one time is chosen: Eq. 4, always `fixed_time`, or at random."""
@@ -126,7 +134,7 @@ class LossConfig(Section):
     """Train source -> driving and driving -> source together (Eq. 5)."""
     reconstruction: Weight = 10.0
     """Eq. 5, perceptual, on each of four scales and five layers."""
-    scales: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
+    scales: Annotated[tuple[float, ...], OneOrMore] = (1.0, 0.5, 0.25, 0.125)
     feature: Weight = 10.0
     """Eq. 6, encoder features of the two interpolated images."""
     feature_encoder: Literal["frozen", "shared"] = "frozen"
@@ -171,7 +179,7 @@ class TrainingConfig(Section):
     accumulate: int = Field(1, ge=1)
     """Batches summed before each optimiser step."""
     learning_rate: float = Field(1e-4, gt=0)
-    milestones: tuple[int, ...] = (70, 90)
+    milestones: Annotated[tuple[int, ...], OneOrMore] = (70, 90)
     """Epochs after which the learning rate is multiplied by `gamma`."""
     gamma: float = Field(0.1, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)
@@ -182,6 +190,8 @@ class TrainingConfig(Section):
     interpolation_start_epoch: int = Field(0, ge=0)
     """Single-stage training before this epoch (open in the paper, U20)."""
     dropout: DropoutConfig = DropoutConfig()
+    selector: Literal["eq4", "fixed", "random"] | None = None
+    """Selector while training; null is `interpolation.selector`. The others make one candidate only (U5)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16` runs the networks under autocast; splines, grids and losses stay in fp32."""
     workers: int = Field(4, ge=0)
@@ -256,7 +266,7 @@ class AVDTrainingConfig(Section):
     max_steps: int | None = Field(None, ge=1)
     batch_size: int = Field(256, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
-    milestones: tuple[int, ...] = (70, 90)
+    milestones: Annotated[tuple[int, ...], OneOrMore] = (70, 90)
     gamma: float = Field(0.1, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)
     scale_range: tuple[float, float] = (0.75, 1.25)

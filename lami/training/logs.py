@@ -34,9 +34,9 @@ class RunLog:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "log.jsonl"
         if self._path.is_file():
-            lines = [line for line in self._path.read_text().splitlines() if json.loads(line)["step"] <= start_step]
+            lines = [line for line in self._path.read_text().splitlines() if _step(line) <= start_step]
             self._path.write_text("".join(line + "\n" for line in lines))
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step)
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._samples = 0
@@ -95,3 +95,11 @@ class RunLog:
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _step(line: str) -> float:
+    """Step of an entry; infinite for a line that was cut off while it was written."""
+    try:
+        return json.loads(line)["step"]
+    except json.JSONDecodeError:
+        return float("inf")

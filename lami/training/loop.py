@@ -55,10 +55,12 @@ def train(config: Config, resume: bool = False) -> Path:
     device = checkpoint.pick_device(settings.device)
 
     torch.manual_seed(settings.seed)
-    model = _create_model(config).to(device)
+    model = LAMI(config.model, config.interpolation, config.vit).to(device)
+    if settings.init_from is not None and not resume:
+        _initialize(model, Path(settings.init_from))
     optimizers = Optimizers.create(model, settings)
     start = checkpoints.resume(model, optimizers) if resume else 0
-    step = TrainingStep(model, config.losses)
+    step = TrainingStep(model, config.losses, settings.selector)
     model.train()
 
     per_step = settings.batch_size * settings.accumulate
@@ -90,11 +92,13 @@ def train(config: Config, resume: bool = False) -> Path:
                 torch.stack([loss.float() for loss in losses.values()]).sum().div(settings.accumulate).backward()
                 log.add(losses, len(source))
             optimizers.step(rate, with_background=state.background)
-            if number % settings.log_every == 0 or number == total:
+            saves = number % settings.checkpoint_every == 0 or number == total
+            if number % settings.log_every == 0 or saves:
+                # Also before a checkpoint: it then follows finite losses, and averages start anew where runs resume.
                 log.write(number, epoch, rate)
             if number % settings.panel_every == 0 or number == total:
                 log.picture(number, training_panel(model, source, driving))
-            if number % settings.checkpoint_every == 0 or number == total:
+            if saves:
                 checkpoints.save(number, model, optimizers)
     finally:
         log.close()
@@ -104,13 +108,9 @@ def train(config: Config, resume: bool = False) -> Path:
     return path
 
 
-def _create_model(config: Config) -> LAMI:
-    model = LAMI(config.model, config.interpolation, config.vit)
-    if config.training.init_from is not None:
-        path = Path(config.training.init_from)
-        initial = checkpoint.load(path, device="cpu")
-        checkpoint.load_tensors(model, dict(initial.state_dict()), path)
-    return model
+def _initialize(model: LAMI, path: Path) -> None:
+    """Copy the weights of a file into a model of the same configuration."""
+    checkpoint.load_tensors(model, dict(checkpoint.load(path, device="cpu").state_dict()), path)
 
 
 def _loader(pairs: TrainingPairs, config: Config, start: int, stop: int, device: torch.device) -> DataLoader:

@@ -57,14 +57,16 @@ class TrainingStep:
     Args:
         model: whose networks are trained; `model.interpolation` holds the switches of the interpolation.
         config: loss weights and switches.
+        selector: how one time is chosen; None is the model's own way.
     """
 
-    def __init__(self, model: LAMI, config: LossConfig) -> None:
+    def __init__(self, model: LAMI, config: LossConfig, selector: str | None = None) -> None:
         self.model = model
         self.config = config
         self.perceptual = PerceptualLoss(config.vgg, config.scales, model.config.image_size).to(model.device)
         interpolation = model.interpolation
-        selects = interpolation.enabled and interpolation.selector == "eq4" and len(interpolation.times) > 1
+        self.selector = selector or interpolation.selector
+        selects = interpolation.enabled and self.selector == "eq4" and len(interpolation.times) > 1
         self.vit: ViTFeatures | None = model.vit() if selects or self._uses_vit_losses else None
         self._selects = selects
         self._encoder = _Encode(model.generator)
@@ -105,7 +107,7 @@ class TrainingStep:
             to_source = torch.cat((background, reverse))
         encoded = model.encode(images)
 
-        real_vit = self._real_vit(source, driving)
+        real_vit = self._real_vit(source, driving) if interpolates or self._uses_vit_losses else None
         if interpolates:
             time = self._select_time(encoded.rows(slice(b)), kp_source, kp_driving, background, real_vit, b)
             time = torch.cat((time, 1 - time)) if both_ways else time
@@ -172,7 +174,7 @@ class TrainingStep:
         """(B, 1) time of each sample; candidates are made without gradient and without dropout."""
         interpolation = self.model.interpolation
         if not self._selects or self.vit is None or real_vit is None:
-            options = (interpolation.fixed_time,) if interpolation.selector == "fixed" else interpolation.times
+            options = (interpolation.fixed_time,) if self.selector == "fixed" else interpolation.times
             choices = torch.tensor(options, device=kp_source.device)
             return choices[torch.randint(len(options), (batch, 1), device=kp_source.device)]
         times = torch.tensor(interpolation.times, device=kp_source.device)

@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest.mock import Mock, call, create_autospec
 
 import pytest
+import torch
 import yaml
 
 import lami
@@ -199,7 +200,13 @@ def test_animate(callee: Callable[..., Mock]) -> None:
 def test_convert(callee: Callable[..., Mock]) -> None:
     function = callee("lami.convert", "convert_tpsmm")
     main(["convert", "vox.pth.tar", "vox.safetensors", "--image-size", "384"])
-    function.assert_called_once_with(Path("vox.pth.tar"), Path("vox.safetensors"), 384)
+    function.assert_called_once_with(Path("vox.pth.tar"), Path("vox.safetensors"), 384, None)
+
+
+def test_convert_anew(callee: Callable[..., Mock]) -> None:
+    function = callee("lami.convert", "copy_weights")
+    main(["convert", "--half", "a.safetensors", "b.safetensors"])
+    function.assert_called_once_with(Path("a.safetensors"), Path("b.safetensors"), torch.float16)
 
 
 def test_demo(callee: Callable[..., Mock]) -> None:
