@@ -39,5 +39,6 @@ def interpolate_background(background: Tensor, times: Tensor, form: str = "consi
     identity = torch.eye(3, dtype=background.dtype, device=background.device).expand_as(full)
     if form == "consistent":
         second = (1 - t) * full + t * identity
-        return full @ _invert_affine(second), second
+        with torch.autocast(full.device.type, enabled=False):  # coordinates need their precision
+            return full @ _invert_affine(second), second
     return (full, identity) if form == "full" else (identity, full)

@@ -62,4 +62,5 @@ def warp_consistency(
 def background_consistency(forward: Tensor, backward: Tensor) -> Tensor:
     """How far A(S, D) A(D, S), (B, 3, 3) each, is from the identity (TPSMM, Eq. 14)."""
     identity = torch.eye(3, device=forward.device, dtype=forward.dtype)
-    return (identity - forward @ backward).abs().mean()
+    with torch.autocast(forward.device.type, enabled=False):
+        return (identity - forward @ backward).abs().mean()

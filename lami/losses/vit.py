@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,8 +15,9 @@ def appearance_loss(first: Tensor, second: Tensor, reduction: str = "mse") -> Te
 
 def self_similarity(keys: Tensor) -> Tensor:
     """Cosine similarity of every pair of tokens, class token included: (B, tokens, D) -> (B, tokens, tokens)."""
-    unit = F.normalize(keys.float(), dim=-1, eps=1e-8)
-    return unit @ unit.mT
+    with torch.autocast(keys.device.type, enabled=False):
+        unit = F.normalize(keys.float(), dim=-1, eps=1e-8)
+        return unit @ unit.mT
 
 
 def structure_loss(first: Tensor, second: Tensor, reduction: str = "mse") -> Tensor:

@@ -67,3 +67,11 @@ def test_determinant_is_kept_from_zero(nearly: float) -> None:
     assert first.isfinite().all()
     assert first.abs().max() < 1e3
     assert torch.autograd.grad(first.sum(), matrix)[0].isfinite().all()
+
+
+def test_autocast_does_not_round_coordinates() -> None:
+    exact = interpolate_background(A.float(), torch.tensor([0.3, 0.7]))
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = interpolate_background(A.float(), torch.tensor([0.3, 0.7]))
+    for matrix, wanted in zip(ours, exact, strict=True):
+        assert torch.equal(matrix, wanted)

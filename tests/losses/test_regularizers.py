@@ -105,3 +105,10 @@ def test_background_consistency() -> None:
     # A(S, D) A(D, S): the order matters.
     other = torch.tensor([[[1.0, 0, 0.5], [0, 1, 0], [0, 0, 1]]])
     assert background_consistency(forward, other).item() == pytest.approx((0.1 + 0.1 + 0.75 + 0.2 + 0.1 + 0.2) / 9)
+
+
+def test_autocast_does_not_round_the_background() -> None:
+    forward, backward = torch.randn(2, 3, 3), torch.randn(2, 3, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = background_consistency(forward, backward)
+    assert torch.equal(loss, background_consistency(forward, backward))

@@ -78,3 +78,10 @@ def test_gradient_reaches_both_sides(loss: object, reduction: str) -> None:
         assert side.grad is not None
         assert side.grad.isfinite().all()
         assert side.grad.abs().max() > 0
+
+
+def test_autocast_does_not_round_similarities() -> None:
+    first, second = torch.randn(B, TOKENS, D), torch.randn(B, TOKENS, D)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = structure_loss(first, second)
+    assert torch.equal(loss, structure_loss(first, second))

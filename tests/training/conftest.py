@@ -1,0 +1,21 @@
+"""Training tests share one frozen VGG: making its random weights takes longer than the tests."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from lami.backbones import VGGFeatures
+from lami.configs.schema import VGGConfig
+from lami.losses import perceptual
+
+
+@functools.cache
+def _features(name: str, weights: str) -> VGGFeatures:
+    return VGGFeatures(VGGConfig(name=name, weights=weights))
+
+
+@pytest.fixture(autouse=True)
+def _shared_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perceptual, "VGGFeatures", lambda config: _features(config.name, config.weights))
