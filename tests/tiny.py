@@ -12,7 +12,7 @@ from lami.configs import load_config
 from lami.configs.schema import Config
 from lami.model import LAMI
 
-_BACKBONE = {"args": {"channels": [4, 8, 8, 8], "output_stride": 16}}
+_BACKBONE = {"args": {"layers": [1, 1, 1, 1], "channels": [4, 8, 8, 8], "output_stride": 16}}
 _TINY: dict[str, Any] = {
     "model.image_size": 32,
     "model.num_splines": 2,
@@ -24,7 +24,9 @@ _TINY: dict[str, Any] = {
     "vit.args": {"depth": 2, "embed_dim": 24, "num_heads": 3},
     "losses.vgg": {"name": "vgg11", "weights": "random"},
     "losses.scales": (1.0, 0.5),
-    "training": {"batch_size": 2, "workers": 0, "device": "cpu"},
+    "training.batch_size": 2,
+    "training.workers": 0,
+    "training.device": "cpu",
     "data.synthetic": {"num_clips": 2, "num_test_clips": 1, "num_frames": 8},
 }
 

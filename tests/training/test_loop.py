@@ -1,0 +1,407 @@
+"""Whole runs on generated figures: what they write, how they resume, and how they fail."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import tiny_config
+from torch import Tensor
+
+from lami import checkpoint
+from lami.configs import load_config
+from lami.configs.schema import Config
+from lami.data import read_image, to_tensor
+from lami.data.synthetic import SyntheticFigures
+from lami.errors import CheckpointError, ConfigError, DataError, LamiError, WeightsUnavailableError
+from lami.training import loop, train
+from lami.training.optimizers import Optimizers
+
+CHEAP: dict[str, Any] = {
+    "losses": {"reconstruction": 0, "appearance": 0, "structure": 0, "warp": 0, "feature": 1, "pixel": 10},
+    "interpolation.selector": "random",
+    "training.dropout": {"start": 0.3, "maximum": 0.6, "increase_epochs": 8, "until_epoch": 50},
+    "training.panel_every": 100,
+    "training.log_every": 3,
+    "training.checkpoint_every": 2,
+}
+"""A run with every source of randomness and without the frozen networks."""
+Configure = Callable[..., Config]
+
+
+@pytest.fixture(autouse=True)
+def _cheap_panel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "panel" not in request.node.name:
+        monkeypatch.setattr(loop, "training_panel", lambda *_: np.zeros((8, 8, 3), np.uint8))
+
+
+@pytest.fixture
+def configure(tmp_path: Path) -> Configure:
+    def make(name: str = "run", **overrides: Any) -> Config:
+        changes = {key.replace("__", "."): value for key, value in overrides.items()}
+        return tiny_config({**CHEAP, "training.output": str(tmp_path / name), **changes})
+
+    return make
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Pull the plug in the n-th optimiser step."""
+
+    def install(number: int) -> None:
+        steps: Iterator[int] = iter(range(1, number))
+        take = Optimizers.step
+
+        def step(self: Optimizers, *arguments: Any, **keywords: Any) -> None:
+            if next(steps, None) is None:
+                monkeypatch.setattr(Optimizers, "step", take)
+                raise KeyboardInterrupt
+            take(self, *arguments, **keywords)
+
+        monkeypatch.setattr(Optimizers, "step", step)
+
+    return install
+
+
+def entries(config: Config) -> list[dict[str, float]]:
+    """The log, without the speed."""
+    lines = (Path(config.training.output) / "log.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "samples_per_second"} for line in lines]
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+# --- what a run writes
+
+
+def test_files_and_panels_of_a_run(configure: Configure) -> None:
+    config = configure(training__max_steps=5, training__panel_every=2, training__milestones=(4,))
+    path = train(config)
+    output = Path(config.training.output)
+    assert path == output / "model.safetensors"
+    assert names(output) == {"config.yaml", "log.jsonl", "tensorboard", "panels", "checkpoints", "model.safetensors"}
+    assert load_config(output / "config.yaml") == config
+
+    log = entries(config)
+    # Every third step, and with each checkpoint.
+    assert [entry["step"] for entry in log] == [2, 3, 4, 5]
+    assert [entry["epoch"] for entry in log] == [1, 2, 3, 4]  # two pairs an epoch, two a step
+    assert [entry["learning_rate"] for entry in log] == pytest.approx([1e-4, 1e-4, 1e-4, 1e-5])
+    losses = {"pixel", "feature", "equivariance", "background"}
+    for entry in log:
+        assert set(entry) == {"step", "epoch", "learning_rate", "total"} | losses
+        assert entry["total"] == pytest.approx(sum(entry[name] for name in losses))
+
+    events = EventAccumulator(str(output / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("loss/pixel")] == [2, 3, 4, 5]
+    assert [event.value for event in events.Scalars("loss/pixel")] == pytest.approx([e["pixel"] for e in log])
+    assert names(output / "panels") == {f"step-{n:08d}.png" for n in (2, 4, 5)}
+    assert read_image(output / "panels" / "step-00000005.png").std() > 10
+
+    model = checkpoint.load(path)
+    assert not model.training
+    assert (model.config, model.interpolation, model.vit_config) == (config.model, config.interpolation, config.vit)
+    last = load_file(output / "checkpoints" / "step-00000005.safetensors")
+    assert same(load_file(path), last)
+
+
+def test_length_follows_the_epochs(configure: Configure) -> None:
+    config = configure(training__epochs=3, training__batch_size=1, training__accumulate=2, data__repeats=2)
+    train(config)
+    assert entries(config)[-1]["step"] == 6  # 3 epochs of 2 clips, twice each, at 2 pairs a step
+    assert entries(config)[-1]["epoch"] == 2
+
+
+def test_accumulated_batches_are_one_large_one(configure: Configure) -> None:
+    # Without batch norm's and random transforms' dependence on the batch, the sum of gradients is the same.
+    settings = {
+        "training__max_steps": 1,
+        "interpolation__selector": "fixed",
+        "losses": {**CHEAP["losses"], "equivariance": 0},
+        "training__dropout__until_epoch": 0,
+        "training__seed": 3,
+    }
+    seen: list[dict[str, Tensor]] = []
+    take = Optimizers.step
+
+    def step(self: Optimizers, *arguments: Any, **keywords: Any) -> None:
+        seen.append({n: p.grad.clone() for n, p in self.networks.named_parameters() if p.grad is not None})
+        take(self, *arguments, **keywords)
+
+    detect = loop.LAMI.detect_keypoints
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Optimizers, "step", step)
+        patch.setattr(loop.LAMI, "detect_keypoints", lambda self, image: detect(self.eval(), image))
+        train(configure("one", training__batch_size=2, **settings))
+        train(configure("two", training__batch_size=1, training__accumulate=2, **settings))
+    largest = max(gradient.abs().max().item() for gradient in seen[0].values())
+    torch.testing.assert_close(seen[0], seen[1], atol=1e-4 * largest, rtol=1e-3)
+
+
+# --- resuming
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"training__workers": 1},
+        {"training__accumulate": 2, "training__batch_size": 2},
+        {"training__milestones": (3,), "training__background_start_epoch": 3, "training__precision": "bf16"},
+        {"losses": {}, "interpolation__selector": "eq4", "training__panel_every": 1},
+    ],
+    ids=["plain", "worker", "accumulate", "schedules", "all-losses-and-panels"],
+)
+def test_interrupted_run_ends_as_an_uninterrupted_one(
+    overrides: dict[str, Any], configure: Configure, interrupt: Callable[[int], None]
+) -> None:
+    whole = configure("whole", training__max_steps=4, **overrides)
+    wanted = load_file(train(whole))
+    config = configure("cut", training__max_steps=4, **overrides)
+    output = Path(config.training.output)
+    interrupt(4)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    assert not (output / "model.safetensors").exists()
+    assert [entry["step"] for entry in entries(config)] == [2, 3]
+    assert same(load_file(train(config, resume=True)), wanted)
+    # The entry of step 3, after the checkpoint, is not there twice.
+    assert [entry["step"] for entry in entries(config)] == [2, 3, 4]
+    assert entries(config) == entries(whole)
+    assert not same(load_file(output / "checkpoints" / "step-00000002.safetensors"), wanted)
+
+
+def test_finished_run_can_be_prolonged(configure: Configure) -> None:
+    wanted = load_file(train(configure("whole", training__max_steps=3)))
+    train(configure("short", training__max_steps=1))
+    assert same(load_file(train(configure("short", training__max_steps=3), resume=True)), wanted)
+    # Resuming a run that is complete takes no step.
+    assert same(load_file(train(configure("short", training__max_steps=3), resume=True)), wanted)
+
+
+def test_other_seeds_are_other_runs(configure: Configure) -> None:
+    first, second = (
+        load_file(train(configure(f"seed {seed}", training__max_steps=1, training__seed=seed))) for seed in (1, 2)
+    )
+    assert not same(first, second)
+
+
+def test_half_written_log_line_is_dropped(configure: Configure) -> None:
+    config = configure(training__max_steps=1)
+    train(config)
+    with (Path(config.training.output) / "log.jsonl").open("a") as file:
+        file.write('{"step": 2, "epo')
+    train(configure(training__max_steps=2), resume=True)
+    assert [entry["step"] for entry in entries(config)] == [1, 2]
+
+
+def test_a_run_is_never_overwritten(configure: Configure) -> None:
+    config = configure(training__max_steps=1)
+    before = train(config).read_bytes()
+    with pytest.raises(ConfigError, match=r"holds the checkpoints of another run; add --resume"):
+        train(config)
+    assert (Path(config.training.output) / "model.safetensors").read_bytes() == before
+
+
+def test_nothing_to_resume(configure: Configure) -> None:
+    with pytest.raises(CheckpointError, match=r"no checkpoint to resume in .*; start without --resume"):
+        train(configure(), resume=True)
+
+
+def test_resuming_with_other_networks(configure: Configure) -> None:
+    train(configure(training__max_steps=1))
+    with pytest.raises(CheckpointError, match="has another model configuration than this run"):
+        train(configure(training__max_steps=2, model__num_splines=3), resume=True)
+
+
+# --- checkpoints
+
+
+def test_only_the_newest_checkpoints_stay(configure: Configure) -> None:
+    config = configure(training__max_steps=4, training__checkpoint_every=1, training__keep_checkpoints=2)
+    train(config)
+    assert names(Path(config.training.output) / "checkpoints") == {
+        f"step-{n:08d}.{suffix}" for n in (3, 4) for suffix in ("safetensors", "state.pt")
+    }
+
+
+@pytest.mark.parametrize("missing", ["safetensors", "state.pt"])
+def test_half_a_checkpoint_does_not_count(missing: str, configure: Configure) -> None:
+    config = configure(training__max_steps=2, training__checkpoint_every=1)
+    wanted = load_file(train(config))
+    (Path(config.training.output) / "checkpoints" / f"step-00000002.{missing}").unlink()
+    assert same(load_file(train(config, resume=True)), wanted)
+    assert [entry["step"] for entry in entries(config)] == [1, 2]
+
+
+@pytest.mark.parametrize(("broken", "share"), [("safetensors", 0.5), ("state.pt", 0.0), ("state.pt", 0.5)])
+def test_truncated_checkpoint_is_named(broken: str, share: float, configure: Configure) -> None:
+    config = configure(training__max_steps=2, training__checkpoint_every=1)
+    wanted = load_file(train(config))
+    path = Path(config.training.output) / "checkpoints" / f"step-00000002.{broken}"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(CheckpointError, match=rf"step-00000002\.{broken} cannot be read") as caught:
+        train(config, resume=True)
+    assert "\n" not in str(caught.value)
+    path.unlink()
+    assert same(load_file(train(config, resume=True)), wanted)
+
+
+def test_failed_write_leaves_the_checkpoint_before(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configure(training__max_steps=2, training__checkpoint_every=1)
+    save = checkpoint.save
+
+    def full(model: Any, path: Path) -> None:
+        if "00000002" in path.name:
+            raise OSError("no space left on device")
+        save(model, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", full)
+        with pytest.raises(OSError, match="no space"):
+            train(config)
+    wanted = load_file(train(configure("whole", training__max_steps=2)))
+    assert same(load_file(train(config, resume=True)), wanted)
+
+
+# --- starting weights
+
+
+def test_initial_weights(configure: Configure) -> None:
+    start = train(configure("first", training__max_steps=2, training__learning_rate=1e-2))
+    settings = {"training__max_steps": 1, "training__learning_rate": 1e-12, "training__seed": 5}
+    config = configure("second", training__init_from=str(start), **settings)
+    parameters = dict(checkpoint.load(train(config)).named_parameters())
+    for name, wanted in checkpoint.load(start).named_parameters():
+        torch.testing.assert_close(parameters[name], wanted, atol=1e-9, rtol=1e-6)
+    # Once it has checkpoints of its own, a run no longer needs the file.
+    start.unlink()
+    train(config.model_copy(update={"training": config.training.model_copy(update={"max_steps": 2})}), resume=True)
+
+
+def test_initial_weights_must_fit(configure: Configure) -> None:
+    start = train(configure("first", training__max_steps=1))
+    with pytest.raises(CheckpointError, match=r"has shape .* but the configuration asks for"):
+        train(configure("second", training__init_from=str(start), model__num_splines=3))
+
+
+# --- failures
+
+
+def test_loss_that_is_not_a_number_is_named(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configure(training__max_steps=9)
+    compute = loop.TrainingStep.__call__
+    calls = iter(range(1, 9))
+
+    def poisoned(self: loop.TrainingStep, *arguments: Any) -> dict[str, Tensor]:
+        losses = compute(self, *arguments)
+        if next(calls) == 4:
+            losses["feature"] = losses["feature"] * math.nan
+        return losses
+
+    monkeypatch.setattr(loop.TrainingStep, "__call__", poisoned)
+    message = (
+        r"the loss 'feature' is nan before step 4; lower training\.learning_rate, or resume from the last checkpoint"
+    )
+    with pytest.raises(LamiError, match=message):
+        train(config)
+    # Nothing of it is kept: neither a checkpoint, nor the log.
+    output = Path(config.training.output)
+    assert names(output / "checkpoints") == {"step-00000002.safetensors", "step-00000002.state.pt"}
+    assert [entry["step"] for entry in entries(config)] == [2, 3]
+    assert not (output / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_missing_data_is_found_before_the_model_is_built(
+    empty: bool, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "data"
+    if empty:
+        (root / "train").mkdir(parents=True)
+        (root / "test").mkdir()
+    monkeypatch.setattr(loop, "LAMI", lambda *_: pytest.fail("the model was built"))
+    with pytest.raises(DataError, match=str(root)):
+        train(configure(data__synthetic=None, data__root=str(root)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_pretrained_weights_are_found_before_training(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    train(configure("warm up", training__max_steps=1))  # imports
+    config = configure(interpolation__selector="eq4", vit__weights="pretrained", vit__name="vit_base_patch8_224.dino")
+    start = time.monotonic()
+    with pytest.raises(WeightsUnavailableError, match=r"vit_base_patch8_224\.dino are not in the cache"):
+        train(config)
+    assert time.monotonic() - start < 2
+    assert not (tmp_path / "run").exists()
+
+
+# --- learning
+
+
+def test_losses_fall_on_two_figures(configure: Configure) -> None:
+    config = configure(
+        losses={**CHEAP["losses"], "feature": 0, "equivariance": 0},
+        model__background=None,
+        training__max_steps=30,
+        training__learning_rate=5e-3,
+        training__log_every=1,
+        training__checkpoint_every=100,
+    )
+    train(config)
+    pixel = [entry["pixel"] for entry in entries(config)]
+    assert sum(pixel[-5:]) < 0.8 * sum(pixel[:5])
+
+
+@pytest.mark.slow
+def test_overfitting_two_figures_beats_copying_them(configure: Configure) -> None:
+    config = configure(
+        model={
+            "background": None,
+            "dense_motion": {"scale_factor": 0.5, "block_channels": 16, "max_channels": 64, "num_blocks": 3},
+            "generator": {"block_channels": 16, "max_channels": 64, "num_down_blocks": 2},
+            "detector": {"args": {"layers": [1, 1, 1, 1], "channels": [16, 32, 48, 64], "output_stride": 16}},
+            "num_splines": 4,
+        },
+        losses={"reconstruction": 0, "appearance": 0, "structure": 0, "background": 0, "feature": 1, "pixel": 30},
+        training__dropout={"start": 0.0, "maximum": 0.0},
+        training__batch_size=4,
+        training__max_steps=300,
+        training__epochs=1000,
+        training__milestones=(450,),
+        training__learning_rate=2e-3,
+        training__weight_decay=0.0,
+        training__log_every=50,
+        training__checkpoint_every=1000,
+    )
+    model = checkpoint.load(train(config))
+    figures = SyntheticFigures((32, 32), num_clips=2, num_frames=8)
+    clips = [to_tensor(np.stack(figures.clip(i).frames(range(8)))) for i in range(2)]
+    source = torch.cat([clip[:1].expand_as(clip) for clip in clips])
+    driving = torch.cat(clips)
+    with torch.no_grad():
+        moved = (model.transfer(source, driving).prediction - driving).abs().mean().item()
+    copied = (source - driving).abs().mean().item()
+    assert moved < 0.8 * copied, (moved, copied)
