@@ -44,8 +44,10 @@ lint: install
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# The keypoints come first: with few steps they learn to stay on the figure before the images tell them where.
 weights: install
-	$(BIN)/lami train demo
+	$(BIN)/lami train demo --training.max-steps 1000 --training.learning-rate 1e-3 --losses.equivariance 50
+	$(BIN)/lami train demo --resume
 	$(BIN)/lami convert --half runs/demo/model.safetensors lami/weights/demo.safetensors
 
 clean:
