@@ -365,7 +365,10 @@ def test_losses_fall_on_two_figures(configure: Configure) -> None:
     config = configure(
         losses={**CHEAP["losses"], "feature": 0, "equivariance": 0},
         model__background=None,
+        training__batch_size=8,
         training__max_steps=30,
+        training__epochs=1000,
+        training__milestones=(1000,),
         training__learning_rate=5e-3,
         training__log_every=1,
         training__checkpoint_every=100,
