@@ -46,6 +46,7 @@ lint: install
 
 # The keypoints come first: with few steps they learn to stay on the figure before the images tell them where.
 weights: install
+	rm -rf runs/demo
 	$(BIN)/lami train demo --training.max-steps 1000 --training.learning-rate 1e-3 --losses.equivariance 50
 	$(BIN)/lami train demo --resume
 	$(BIN)/lami convert --half runs/demo/model.safetensors lami/weights/demo.safetensors

@@ -1,4 +1,4 @@
-"""`python -m lami`, which is also what `torchrun -m lami train ...` starts."""
+"""`python -m lami`."""
 
 from lami.cli.main import main
 

@@ -30,6 +30,16 @@ def check_weight_file(path: Path) -> None:
             raise CheckpointError(f"{path} is a Git LFS pointer, not weights; run 'git lfs pull' where it came from")
 
 
+def check_output(path: Path, output: Path) -> None:
+    """Raises CheckpointError unless `output` can be the name of a new weight file made from the file `path`."""
+    if output.suffix != ".safetensors":
+        raise CheckpointError(f"the output {output} must be named .safetensors")
+    if output.is_dir():
+        raise CheckpointError(f"the output {output} is a folder; give the name of a file")
+    if output.resolve() == path.resolve():
+        raise CheckpointError(f"the output would overwrite the input {path}; choose another name")
+
+
 def save(model: LAMI, path: str | Path, dtype: torch.dtype | None = None) -> None:
     """Write weights and configuration to a safetensors file, whole or not at all.
 
@@ -37,6 +47,9 @@ def save(model: LAMI, path: str | Path, dtype: torch.dtype | None = None) -> Non
         model: the model.
         path: file name, usually `.safetensors`.
         dtype: store floating-point tensors as this type, for instance torch.float16; None keeps theirs.
+
+    Raises:
+        CheckpointError: the file cannot be written.
     """
     path = Path(path)
     tensors = {
@@ -48,13 +61,16 @@ def save(model: LAMI, path: str | Path, dtype: torch.dtype | None = None) -> Non
         "interpolation": model.interpolation.model_dump(),
         "vit": model.vit_config.model_dump(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(tensors, temporary, metadata={"format": _FORMAT, "config": json.dumps(config)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            save_file(tensors, temporary, metadata={"format": _FORMAT, "config": json.dumps(config)})
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be written ({error}); choose another place or make room") from error
 
 
 def load(path: str | Path, device: str | torch.device | None = None) -> LAMI:
@@ -83,12 +99,18 @@ def load(path: str | Path, device: str | torch.device | None = None) -> LAMI:
         raise CheckpointError(
             f"{path} is a safetensors file but not a LAMI model; TPSMM checkpoints need 'lami convert'"
         )
-    config = json.loads(metadata["config"])
-    model = LAMI(
-        ModelConfig.model_validate(config["model"]),
-        InterpolationConfig.model_validate(config["interpolation"]),
-        ViTConfig.model_validate(config["vit"]),
-    )
+    try:
+        config = json.loads(metadata["config"])
+        sections = (
+            ModelConfig.model_validate(config["model"]),
+            InterpolationConfig.model_validate(config["interpolation"]),
+            ViTConfig.model_validate(config["vit"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} holds a configuration that this version of lami does not know; use the version that wrote it"
+        ) from error
+    model = LAMI(*sections)
     load_tensors(model, tensors, path)
     return model.to(pick_device(device)).eval()
 
@@ -98,10 +120,10 @@ def load_tensors(model: torch.nn.Module, tensors: dict[str, torch.Tensor], path:
     wanted = model.state_dict()
     for name in wanted:
         if name not in tensors:
-            raise CheckpointError(f"{path} lacks the tensor {name} that its configuration asks for")
+            raise CheckpointError(f"{path} lacks the tensor {name} that the configuration asks for")
     for name, tensor in tensors.items():
         if name not in wanted:
-            raise CheckpointError(f"{path} holds the tensor {name}, which its configuration has no place for")
+            raise CheckpointError(f"{path} holds the tensor {name}, which the configuration has no place for")
         if tensor.shape != wanted[name].shape:
             raise CheckpointError(
                 f"{path}: tensor {name} has shape {tuple(tensor.shape)}, "

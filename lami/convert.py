@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lami.checkpoint import check_weight_file, load, load_tensors, save
+from lami.checkpoint import check_output, check_weight_file, load, load_tensors, save
 from lami.configs.schema import AVDConfig, BackboneConfig, DenseMotionConfig, GeneratorConfig, ModelConfig
 from lami.errors import CheckpointError
 from lami.model import LAMI
@@ -59,7 +59,7 @@ def convert_tpsmm(
         ConfigError: the networks cannot take images of `image_size`.
     """
     path, output = Path(path), Path(output)
-    _check_output(path, output)
+    check_output(path, output)
     tensors = _read(path)
     config = infer_config(tensors, path, image_size)
     with torch.device("meta"):  # every value comes from the file, random ones need not be drawn
@@ -114,17 +114,10 @@ def _network_tensors(network: str, state: Any, path: Path) -> dict[str, Tensor]:
 def copy_weights(path: str | Path, output: str | Path, dtype: torch.dtype | None = None) -> LAMI:
     """Write a LAMI weight file anew, for instance in half precision; arguments and errors as `convert_tpsmm`."""
     path, output = Path(path), Path(output)
-    _check_output(path, output)
+    check_output(path, output)
     model = load(path, device="cpu")
     save(model, output, dtype)
     return model
-
-
-def _check_output(path: Path, output: Path) -> None:
-    if output.suffix != ".safetensors":
-        raise CheckpointError(f"the output {output} must be named .safetensors")
-    if output.resolve() == path.resolve():
-        raise CheckpointError(f"the output would overwrite the input {path}; choose another name")
 
 
 def infer_config(

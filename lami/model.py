@@ -130,14 +130,14 @@ class LAMI(Networks):
         Args:
             source: B encoded sources, or a single one for all samples.
             kp_source: (B, K, N, 2) or (1, K, N, 2); kp_driving: (B, K, N, 2).
-            times: candidate times; None takes the configured ones. The `fixed` and `random` selectors make one
-                candidate only.
+            times: candidate times; None takes the configured ones. The selector `fixed` takes one time, `random` draws
+                one of them for each sample; both make one candidate only.
             background: (B, 3, 3) from driving to source coordinates; None is the identity.
             cls_source: `class_tokens` of the source where it is already known.
         """
         b = len(kp_driving)
         kp_source = kp_source.expand_as(kp_driving)
-        chosen = self._candidate_times(self.interpolation.times if times is None else times, b)
+        chosen = self._candidate_times(times, b)
         to_source, to_candidate = self._split_background(background, chosen)
         images, keypoints = generate_candidates(self, source, kp_source, kp_driving, chosen, to_source)
         cost = None
@@ -241,14 +241,17 @@ class LAMI(Networks):
             kp_driving.new_zeros(b, 0, *kp_driving.shape[1:]),
         )
 
-    def _candidate_times(self, times: Sequence[float], batch: int) -> Tensor:
+    def _candidate_times(self, times: Sequence[float] | None, batch: int) -> Tensor:
         """(B, T) times of the configured selector."""
+        interpolation = self.interpolation
+        if times is None:
+            times = (interpolation.fixed_time,) if interpolation.selector == "fixed" else interpolation.times
         if len(times) == 0 or not all(0 < t < 1 for t in times):
             raise ConfigError(f"times must be one or more numbers strictly between 0 and 1, got {tuple(times)}")
-        if self.interpolation.selector == "fixed":
-            times = (self.interpolation.fixed_time,)
+        if interpolation.selector == "fixed" and len(times) > 1:
+            raise ConfigError(f"selector fixed takes one time, got {tuple(times)}; give one, or choose selector eq4")
         choices = torch.tensor(times, dtype=torch.float32, device=self.device)
-        if self.interpolation.selector == "random":
+        if interpolation.selector == "random":
             return choices[torch.randint(len(times), (batch, 1), device=self.device)]
         return choices.expand(batch, -1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,14 @@ def test_frozen_transformer_is_not_saved(tmp_path: Path) -> None:
     assert not [name for name in model.state_dict() if "vit" in name]
 
 
+def test_configuration_of_another_version(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    metadata = {"format": "lami-1", "config": json.dumps({"model": {"colour": 1}, "interpolation": {}, "vit": {}})}
+    save_file({"x": torch.zeros(1)}, path, metadata=metadata)
+    with pytest.raises(CheckpointError, match="another version|does not know"):
+        checkpoint.load(path)
+
+
 def test_failed_write_keeps_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = saved.read_bytes()
 
@@ -99,7 +108,7 @@ def test_failed_write_keeps_the_old_file(saved: Path, monkeypatch: pytest.Monkey
         raise OSError("disk full")
 
     monkeypatch.setattr(checkpoint, "save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(CheckpointError, match=r"cannot be written \(disk full\)"):
         checkpoint.save(tiny_model(), saved)
     assert saved.read_bytes() == before
     assert os.listdir(saved.parent) == [saved.name]

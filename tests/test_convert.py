@@ -310,7 +310,7 @@ def test_interrupted_write_leaves_nothing(mini_file: Path, tmp_path: Path, monke
         raise OSError("disk full")
 
     monkeypatch.setattr(checkpoint, "save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(CheckpointError, match=r"cannot be written \(disk full\)"):
         convert_tpsmm(mini_file, tmp_path / "out.safetensors")
     assert list(tmp_path.iterdir()) == []
 

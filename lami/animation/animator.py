@@ -145,7 +145,8 @@ class Animator:
         """Keypoints of driving frames, in batches (B, K, N, 2)."""
         for batch in _batches(frames, self.batch_size):
             with torch.inference_mode():
-                yield self.source.detect(self._to_model(batch))
+                keypoints = self.source.detect(self._to_model(batch))
+            yield keypoints
 
     def _animate(self, frames: Frames) -> Iterator[AnimatedFrame]:
         times = self._times
@@ -165,14 +166,14 @@ class Animator:
         ]
 
     @torch.inference_mode()
-    def _times_of_clip(self, frames: Iterable[np.ndarray]) -> Sequence[float]:
+    def _times_of_clip(self, frames: Iterable[np.ndarray]) -> Sequence[float] | None:
         """The one candidate time whose mean cost over all frames is lowest."""
         interpolation = self.model.interpolation
         times = interpolation.times if self._times is None else self._times
         if interpolation.selector == "random":
             return (times[int(torch.randint(len(times), ()))],)
         if interpolation.selector == "fixed" or len(times) == 1:
-            return times
+            return self._times
         costs = []
         for batch in _batches(frames, self.batch_size):
             _, _, kp_target, background = self._target(batch)

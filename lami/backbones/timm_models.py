@@ -36,13 +36,14 @@ def create_backbone(config: BackboneConfig, in_channels: int, outputs: int) -> A
     return _create(config.name, in_chans=in_channels, num_classes=outputs, **config.args)
 
 
-def create_pretrained(name: str, weights: str, **arguments: Any) -> Any:
+def create_pretrained(name: str, weights: str, needed: str = "", **arguments: Any) -> Any:
     """A frozen network in eval mode.
 
     Args:
         name: timm model name.
         weights: `pretrained`, the path of a state dict (.safetensors, or a .pth that holds tensors only), or `random`
             (seeded, the same every time, and said in the log).
+        needed: prefix of the parameters that are used; a file may lack the others, or hold them in another form.
 
     Raises:
         WeightsUnavailableError: pretrained weights are neither cached nor downloadable, or the path cannot be read.
@@ -55,7 +56,7 @@ def create_pretrained(name: str, weights: str, **arguments: Any) -> Any:
     else:
         path = _download(name) if weights == "pretrained" else Path(weights)
         model = _create(name, **arguments)
-        _load(model, name, path)
+        _load(model, name, path, needed)
     return model.eval().requires_grad_(False)
 
 
@@ -73,7 +74,7 @@ def _download(name: str) -> Path:
     return fetch(name, pretrained.hf_hub_id, url)
 
 
-def _load(model: Any, name: str, path: Path) -> None:
+def _load(model: Any, name: str, path: Path, needed: str) -> None:
     ensure_torchvision()
     from timm.models import load_state_dict
 
@@ -89,7 +90,7 @@ def _load(model: Any, name: str, path: Path) -> None:
         from timm.models.vision_transformer import checkpoint_filter_fn
 
         state = checkpoint_filter_fn(state, model, interpolation="bicubic", antialias=False)  # other input sizes
-    wanted = model.state_dict()
+    wanted = {key: value for key, value in model.state_dict().items() if key.startswith(needed)}
     missing = [key for key in wanted if key not in state]
     wrong = [key for key, value in wanted.items() if key in state and state[key].shape != value.shape]
     if missing or wrong:
@@ -97,4 +98,4 @@ def _load(model: Any, name: str, path: Path) -> None:
             f"{path} does not fit {name}: {len(missing)} tensors are missing and {len(wrong)} have another shape "
             f"(first: {(missing + wrong)[0]})"
         )
-    model.load_state_dict({key: state[key] for key in wanted})
+    model.load_state_dict({key: state[key] for key in wanted}, strict=False)

@@ -39,7 +39,7 @@ class VGGFeatures(nn.Module):
     def __init__(self, config: VGGConfig) -> None:
         super().__init__()
         self.normalize = Normalize()
-        layers = create_pretrained(config.name, config.weights).features
+        layers = create_pretrained(config.name, config.weights, needed="features.").features
         self.slices = nn.ModuleList()
         current: list[nn.Module] = []
         first_of_stage = True

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from lami.cli.options import Checkpoint, Output, parse
 from lami.cli.overrides import describe, split_overrides
-from lami.errors import DataError
+from lami.errors import ConfigError, DataError
 
 
 @dataclass
@@ -25,6 +25,12 @@ class ReconstructOptions:
     """Folder of videos, instead of the configuration's."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Stop after this many videos."""
+    times: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="T ...")] = None
+    """Candidate times; by default the checkpoint's."""
+    selector: Annotated[Literal["eq4", "fixed", "random"] | None, tyro.conf.arg(metavar="{eq4,fixed,random}")] = None
+    """How one of the candidates is chosen; by default as in the checkpoint."""
+    weights_vit: Annotated[str | None, tyro.conf.arg(metavar="pretrained|FILE|random")] = None
+    """Weights of the selector's transformer; by default as in the checkpoint."""
     batch_size: int = 8
     """Frames computed at once."""
     device: str = "auto"
@@ -40,6 +46,11 @@ def main(arguments: list[str]) -> None:
     options = parse(ReconstructOptions, others, "reconstruct", description)
     if options.config is None and options.data is None:
         raise DataError("say which videos to rebuild: --config CONFIG or --data DIR")
+    unused = [key for key in overrides if not key.startswith("data.")]
+    if unused:
+        raise ConfigError(
+            f"reconstruct uses the data section alone, the rest is the checkpoint's: leave out --{unused[0]}"
+        )
     if options.data is not None:
         overrides = {"data.root": str(options.data), "data.synthetic": None} | overrides
 
@@ -51,6 +62,9 @@ def main(arguments: list[str]) -> None:
         load_config(options.config, overrides),
         options.output,
         limit=options.limit,
+        times=options.times,
+        selector=options.selector,
         device=options.device,
         batch_size=options.batch_size,
+        weights_vit=options.weights_vit,
     )

@@ -247,8 +247,6 @@ class DataConfig(Section):
     """Draw identities (the part of the name before `#`) instead of clips."""
     test_fraction: float = Field(0.2, gt=0.0, lt=1.0)
     """Share of clips held out when there is no train/test layout."""
-    pairs: str | None = None
-    """CSV with columns source,driving for animation."""
     augmentation: AugmentationConfig = AugmentationConfig()
 
     @model_validator(mode="after")

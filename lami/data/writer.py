@@ -90,6 +90,8 @@ class VideoWriter:
         if image.shape != self._shape:
             raise DataError(f"frame {self._count} of {self.path} is {image.shape}, the first was {self._shape}")
         time = self._count / self.rate if time is None else time
+        if self._gif and self._count > 0 and 0 < time - self._last < _GIF_TIME_BASE:
+            raise DataError(f"{self.path} would need more than the 100 frames a second that gif can hold, write an mp4")
         if time <= self._last:
             raise DataError(f"frame {self._count} of {self.path} is at {time} s, not after the one before it")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import Tensor
 
 import lami
 from lami.animation import Moved, PreparedSource, draw_panel
-from lami.checkpoint import load
+from lami.animation.loading import Selector, load_with_options
 from lami.configs.schema import Config
 from lami.data import TestClip, TestClips, find_clips, to_uint8, write_image
 from lami.data.files import atomic_path
@@ -70,8 +70,11 @@ def reconstruct(
     output: str | Path | None = None,
     *,
     limit: int | None = None,
+    times: Sequence[float] | None = None,
+    selector: Selector | None = None,
     device: str = "auto",
     batch_size: int = 8,
+    weights_vit: str | None = None,
 ) -> Report:
     """Rebuild each test clip from its first frame and the keypoints of all its frames, and score it.
 
@@ -84,6 +87,9 @@ def reconstruct(
         config: says where the clips are (`config.data`); the networks are the checkpoint's.
         output: folder to write to; None writes nothing.
         limit: stop after this many clips.
+        times: candidate times; None takes the checkpoint's.
+        selector: None takes the checkpoint's.
+        weights_vit: weights of the selector's transformer instead of the checkpoint's setting, see `ViTConfig.weights`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         batch_size: frames handled at once.
 
@@ -96,23 +102,25 @@ def reconstruct(
     for name, value in (("limit", limit), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be 1 or more, got {value}")
-    model = load(checkpoint, device)
+    model = load_with_options(checkpoint, device, times, selector, weights_vit)
     clips = TestClips(find_clips(config.data, model.config.image_size).test, model.config.image_size)
     count = len(clips) if limit is None else min(limit, len(clips))
     folder = None if output is None else Path(output)
     scores = [
-        _reconstruct_clip(model, clips[i], batch_size, folder)
+        _reconstruct_clip(model, clips[i], times, batch_size, folder)
         for i in track(range(count), description="reconstructing")
     ]
     report = Report(tuple(scores))
     if folder is not None:
-        _write_report(folder / "report.json", report, model, checkpoint)
+        _write_report(folder / "report.json", report, model, checkpoint, times)
     print(report.table())
     return report
 
 
 @torch.inference_mode()
-def _reconstruct_clip(model: LAMI, clip: TestClip, batch_size: int, folder: Path | None) -> ClipScore:
+def _reconstruct_clip(
+    model: LAMI, clip: TestClip, times: Sequence[float] | None, batch_size: int, folder: Path | None
+) -> ClipScore:
     source: PreparedSource | None = None
     l1 = copy = 0.0
     strip: list[np.ndarray] = []
@@ -123,7 +131,7 @@ def _reconstruct_clip(model: LAMI, clip: TestClip, batch_size: int, folder: Path
         if source is None:
             source = PreparedSource(model, driving[:1])
         keypoints = source.detect(driving)
-        moved = source.move(driving, keypoints, keypoints, background=source.background(driving))
+        moved = source.move(driving, keypoints, keypoints, times, source.background(driving))
         predictions = torch.stack([frame.prediction for frame in moved])
         l1 += float((predictions - driving).abs().mean(dim=(1, 2, 3)).double().sum())
         copy += float((source.image - driving).abs().mean(dim=(1, 2, 3)).double().sum())
@@ -132,7 +140,7 @@ def _reconstruct_clip(model: LAMI, clip: TestClip, batch_size: int, folder: Path
             shown |= {f"frame {n}": frame for n, frame in enumerate(moved, start) if n in wanted}
     if folder is not None and source is not None:
         write_image(folder / "png" / f"{clip.name}.png", np.concatenate(strip, axis=1))
-        panel = draw_panel(source, list(shown.values()), captions=list(shown))
+        panel = draw_panel(source, list(shown.values()), times, list(shown))
         write_image(folder / "panels" / f"{clip.name}.png", panel)
     return ClipScore(clip.name, len(clip), l1 / len(clip), copy / len(clip))
 
@@ -145,11 +153,14 @@ def _batches(frames: Iterable[Tensor], size: int) -> Iterator[tuple[int, Tensor]
         start += len(batch)
 
 
-def _write_report(path: Path, report: Report, model: LAMI, checkpoint: str | Path) -> None:
+def _write_report(
+    path: Path, report: Report, model: LAMI, checkpoint: str | Path, times: Sequence[float] | None
+) -> None:
     content = {
         "lami": lami.__version__,
         "checkpoint": str(checkpoint),
         "image_size": model.config.image_size,
+        "times": list(times or model.interpolation.times),
         "interpolation": model.interpolation.model_dump(),
         "vit": model.vit_config.model_dump(),
         "frames": report.frames,

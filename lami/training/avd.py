@@ -37,6 +37,7 @@ def train_avd(model_path: str | Path, config: Config, output: str | Path) -> Pat
         LamiError: of the checkpoint or the data set.
     """
     model_path, output = Path(model_path), Path(output)
+    checkpoint.check_output(model_path, output)
     settings = config.avd_training
     device = checkpoint.pick_device(config.training.device)
     model = checkpoint.load(model_path, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import torch
@@ -44,6 +45,8 @@ def train(config: Config, resume: bool = False) -> Path:
             or a loss that is not finite.
     """
     settings = config.training
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("training runs in one process so far; start it with 'lami train', not with torchrun")
     output = Path(settings.output)
     checkpoints = RunCheckpoints(output / "checkpoints", settings.keep_checkpoints)
     if not resume and checkpoints.steps():
@@ -96,10 +99,10 @@ def train(config: Config, resume: bool = False) -> Path:
             if number % settings.log_every == 0 or saves:
                 # Also before a checkpoint: it then follows finite losses, and averages start anew where runs resume.
                 log.write(number, epoch, rate)
-            if number % settings.panel_every == 0 or number == total:
-                log.picture(number, training_panel(model, source, driving))
             if saves:
                 checkpoints.save(number, model, optimizers)
+            if number % settings.panel_every == 0 or number == total:
+                log.picture(number, training_panel(model, source, driving))
     finally:
         log.close()
     path = output / "model.safetensors"
@@ -109,8 +112,9 @@ def train(config: Config, resume: bool = False) -> Path:
 
 
 def _initialize(model: LAMI, path: Path) -> None:
-    """Copy the weights of a file into a model of the same configuration."""
-    checkpoint.load_tensors(model, dict(checkpoint.load(path, device="cpu").state_dict()), path)
+    """Copy the weights of a file into a model with the same networks; an AVD network is left behind."""
+    initial = checkpoint.load(path, device="cpu").state_dict()
+    checkpoint.load_tensors(model, {key: value for key, value in initial.items() if not key.startswith("avd.")}, path)
 
 
 def _loader(pairs: TrainingPairs, config: Config, start: int, stop: int, device: torch.device) -> DataLoader:

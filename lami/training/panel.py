@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -33,8 +35,10 @@ def training_panel(model: LAMI, source: Tensor, driving: Tensor, rows: int = 4) 
             times = model.interpolation.times
             images = model.interpolate(encoded, kp_source, kp_driving, times, background)
             result = model.transfer(encoded, driving, background=background)
-            grid = torch.tensor(times, device=source.device)
-            chosen = list((grid - result.selected_time[:, None]).abs().argmin(dim=1).tolist())
+            chosen = [
+                next((i for i, t in enumerate(times) if math.isclose(t, time, abs_tol=1e-4)), None)
+                for time in result.selected_time.tolist()
+            ]
     finally:
         model.train(training)
     return interpolation_panel(

@@ -66,9 +66,12 @@ class TrainingStep:
         self.perceptual = PerceptualLoss(config.vgg, config.scales, model.config.image_size).to(model.device)
         interpolation = model.interpolation
         self.selector = selector or interpolation.selector
-        selects = interpolation.enabled and self.selector == "eq4" and len(interpolation.times) > 1
-        self.vit: ViTFeatures | None = model.vit() if selects or self._uses_vit_losses else None
-        self._selects = selects
+        has_choice = interpolation.enabled and len(interpolation.times) > 1
+        self._selects = has_choice and self.selector == "eq4"
+        self.vit: ViTFeatures | None = None
+        # Also where only panels will select: missing weights must show before training starts.
+        if self._uses_vit_losses or (has_choice and "eq4" in (self.selector, interpolation.selector)):
+            self.vit = model.vit()
         self._encoder = _Encode(model.generator)
 
     @property
@@ -156,7 +159,7 @@ class TrainingStep:
 
     def _real_vit(self, source: Tensor, driving: Tensor) -> ViTOutput | None:
         """Source and, for the losses, driving frames through the ViT, once."""
-        if self.vit is None:
+        if self.vit is None or not (self._selects or self._uses_vit_losses):
             return None
         with torch.no_grad():
             return self.vit(torch.cat((source, driving)) if self._uses_vit_losses else source)

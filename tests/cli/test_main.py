@@ -143,7 +143,15 @@ def test_reconstruct_of_a_configuration(callee: Callable[..., Mock]) -> None:
     function = callee("lami.evaluation", "reconstruct")
     main(["reconstruct", "--checkpoint", "a", "--config", "actions", "-o", "b", "--limit", "3"])
     expected = load_config("actions")
-    function.assert_called_once_with(Path("a"), expected, Path("b"), limit=3, device="auto", batch_size=8)
+    options = {"limit": 3, "times": None, "selector": None, "device": "auto", "batch_size": 8, "weights_vit": None}
+    function.assert_called_once_with(Path("a"), expected, Path("b"), **options)
+
+
+def test_reconstruct_refuses_what_it_would_ignore(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["reconstruct", "--checkpoint", "a", "--config", "actions", "-o", "b", "--vit.weights", "random"])
+    assert stop.value.code == 2
+    assert "leave out --vit.weights" in capsys.readouterr().err
 
 
 def test_reconstruct_of_a_folder(callee: Callable[..., Mock]) -> None:

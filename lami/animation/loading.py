@@ -1,0 +1,51 @@
+"""Loading a model for use, with options in place of what its weight file says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from lami.checkpoint import load
+from lami.configs.schema import InterpolationConfig
+from lami.errors import ConfigError
+from lami.model import LAMI
+
+Selector = Literal["eq4", "fixed", "random"]
+
+
+def load_with_options(
+    checkpoint: str | Path,
+    device: str,
+    times: Sequence[float] | None,
+    selector: Selector | None,
+    weights_vit: str | None,
+) -> LAMI:
+    """A model with options laid over the configuration in its weight file.
+
+    Args:
+        checkpoint: weight file.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        times: only checked against the selector: `fixed` takes one.
+        selector: None takes the checkpoint's.
+        weights_vit: weights of the selector's transformer, see `ViTConfig.weights`; None takes the checkpoint's.
+
+    Raises:
+        ConfigError: several times for the selector `fixed`, or a time outside (0, 1).
+        CheckpointError: the weight file cannot be used.
+    """
+    model = load(checkpoint, device)
+    chosen: dict[str, Any] = {} if selector is None else {"selector": selector}
+    if (selector or model.interpolation.selector) == "fixed" and times is not None:
+        if len(times) != 1:
+            raise ConfigError(f"selector fixed takes one time, got {len(times)}; give one, or choose selector eq4")
+        chosen |= {"fixed_time": times[0]}
+    try:
+        model.interpolation = InterpolationConfig.model_validate(model.interpolation.model_dump() | chosen)
+    except ValidationError as error:
+        raise ConfigError(f"{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}; correct it") from None
+    if weights_vit is not None:
+        model.vit_config = model.vit_config.model_copy(update={"weights": weights_vit})
+    return model
