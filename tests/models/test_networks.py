@@ -120,7 +120,7 @@ def test_scale_factor_must_be_a_power_of_one_half(scale: float) -> None:
 
 
 def test_generator_deeper_than_the_hourglass_is_explained() -> None:
-    with pytest.raises(ConfigError, match="use at most 4, or more model.dense_motion"):
+    with pytest.raises(ConfigError, match=r"use at most 4, or more model\.dense_motion"):
         Networks(tiny(generator={"num_down_blocks": 5}, image_size=64))
 
 
