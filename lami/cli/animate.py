@@ -9,18 +9,21 @@ from typing import Annotated, Literal
 import tyro
 
 from lami.cli.options import Checkpoint, Output, parse
+from lami.errors import ConfigError
 
 
 @dataclass
 class AnimateOptions:
     checkpoint: Checkpoint
     """Trained model."""
-    source: Annotated[Path, tyro.conf.arg(metavar="IMAGE")]
-    """Image whose object shall move."""
-    driving: Annotated[Path, tyro.conf.arg(metavar="VIDEO")]
-    """Video (or image) that shows the motion."""
     output: Output
-    """Video to write (.mp4, .gif, ...), or an image where `driving` is one."""
+    """Video to write (.mp4, .gif, ...), or an image where `driving` is one; with `pairs` a folder."""
+    source: Annotated[Path | None, tyro.conf.arg(metavar="IMAGE")] = None
+    """Image whose object shall move."""
+    driving: Annotated[Path | None, tyro.conf.arg(metavar="VIDEO")] = None
+    """Video (or image) that shows the motion."""
+    pairs: Annotated[Path | None, tyro.conf.arg(metavar="CSV")] = None
+    """Instead of source and driving, a list of them: a table with the columns source,driving."""
     mode: Literal["relative", "absolute", "avd"] = "relative"
     """relative: the change since the first driving frame; absolute: its pose; avd: its pose in the source's shape."""
     times: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="T ...")] = None
@@ -48,6 +51,23 @@ class AnimateOptions:
 def main(arguments: list[str]) -> None:
     options = parse(AnimateOptions, arguments, "animate", "Move the object of an image as a driving video does.")
 
+    arguments_of_each = asdict(options)
+    pairs = arguments_of_each.pop("pairs")
+    given = [path is not None for path in (options.source, options.driving)]
+    if any(given) if pairs is not None else not all(given):
+        raise ConfigError("say what to animate: --source IMAGE and --driving VIDEO, or --pairs CSV")
+
     from lami.animation import animate_file
 
-    animate_file(**asdict(options))
+    if pairs is None:
+        animate_file(**arguments_of_each)
+        return
+    if options.save_panel is not None:
+        raise ConfigError("one panel cannot show several pairs; leave out --save-panel")
+
+    from lami.data import IMAGE_SUFFIXES, read_pairs
+
+    for source, driving in read_pairs(pairs):
+        suffix = ".png" if driving.suffix.lower() in IMAGE_SUFFIXES else ".mp4"
+        output = options.output / f"{source.stem}-{driving.stem}{suffix}"
+        animate_file(**arguments_of_each | {"source": source, "driving": driving, "output": output})

@@ -205,6 +205,24 @@ def test_animate(callee: Callable[..., Mock]) -> None:
     assert function.call_args_list == [call(**paths, **defaults), call(**paths, **changed)]
 
 
+def test_animate_pairs(callee: Callable[..., Mock], tmp_path: Path) -> None:
+    for name in ("a.png", "b.mp4", "c.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "pairs.csv").write_text("source,driving\na.png,b.mp4\na.png,c.jpg\n")
+    function = callee("lami.animation", "animate_file")
+    main(["animate", "--checkpoint", "m", "--pairs", str(tmp_path / "pairs.csv"), "-o", "out"])
+    made = [(c.kwargs["source"].name, c.kwargs["driving"].name, c.kwargs["output"]) for c in function.call_args_list]
+    assert made == [("a.png", "b.mp4", Path("out/a-b.mp4")), ("a.png", "c.jpg", Path("out/a-c.png"))]
+
+
+@pytest.mark.parametrize("given", [[], ["--source", "a"], ["--pairs", "p", "--driving", "b"]])
+def test_animate_wants_files_or_pairs(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["animate", "--checkpoint", "m", "-o", "out.mp4", *given])
+    assert stop.value.code == 2
+    assert "or --pairs CSV" in capsys.readouterr().err
+
+
 def test_convert(callee: Callable[..., Mock]) -> None:
     function = callee("lami.convert", "convert_tpsmm")
     main(["convert", "vox.pth.tar", "vox.safetensors", "--image-size", "384"])
