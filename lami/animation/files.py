@@ -12,9 +12,10 @@ import numpy as np
 from lami.animation.animator import AnimatedFrame, Animator, Granularity
 from lami.animation.best_frame import find_best_frame
 from lami.animation.letterbox import OutputSize
-from lami.animation.loading import Selector, load_with_options
+from lami.animation.loading import load_with_options
 from lami.animation.modes import Mode
 from lami.animation.panel import draw_panel
+from lami.configs.schema import Selector
 from lami.data import (
     IMAGE_SUFFIXES,
     WRITABLE_SUFFIXES,

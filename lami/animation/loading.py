@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
 from lami.checkpoint import load
-from lami.configs.schema import InterpolationConfig
+from lami.configs.schema import InterpolationConfig, Selector
 from lami.errors import ConfigError
 from lami.model import LAMI
-
-Selector = Literal["eq4", "fixed", "random"]
 
 
 def load_with_options(

@@ -31,6 +31,10 @@ OneOrMore = BeforeValidator(_as_tuple)
 """For tuples of numbers: a single number is a tuple of one."""
 
 
+Selector = Literal["eq4", "fixed", "random"]
+"""How one of the candidate times is chosen: Eq. 4, a fixed one, or at random."""
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
@@ -113,7 +117,7 @@ class InterpolationConfig(Section):
     """Off gives the single-stage TPSMM."""
     times: Annotated[tuple[Time, ...], OneOrMore] = Field((0.3, 0.5, 0.7), min_length=1)
     """Candidate times, 0 at the source and 1 at the driving pose."""
-    selector: Literal["eq4", "fixed", "random"] = "eq4"
+    selector: Selector = "eq4"
     """How one time is chosen: Eq. 4, always `fixed_time`, or at random."""
     fixed_time: Time = 0.5
     background: Literal["consistent", "identity", "full", "repredict"] = "consistent"
@@ -190,7 +194,7 @@ class TrainingConfig(Section):
     interpolation_start_epoch: int = Field(0, ge=0)
     """Single-stage training before this epoch (open in the paper, U20)."""
     dropout: DropoutConfig = DropoutConfig()
-    selector: Literal["eq4", "fixed", "random"] | None = None
+    selector: Selector | None = None
     """Selector while training; null is `interpolation.selector`. The others make one candidate only (U5)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16` runs the networks under autocast; splines, grids and losses stay in fp32."""

@@ -14,8 +14,8 @@ from torch import Tensor
 
 import lami
 from lami.animation import Moved, PreparedSource, draw_panel
-from lami.animation.loading import Selector, load_with_options
-from lami.configs.schema import Config
+from lami.animation.loading import load_with_options
+from lami.configs.schema import Config, Selector
 from lami.data import TestClip, TestClips, find_clips, to_uint8, write_image
 from lami.data.files import atomic_path
 from lami.errors import ConfigError

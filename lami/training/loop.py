@@ -102,7 +102,7 @@ def train(config: Config, resume: bool = False) -> Path:
             if saves:
                 checkpoints.save(number, model, optimizers)
             if number % settings.panel_every == 0 or number == total:
-                log.picture(number, training_panel(model, source, driving))
+                log.picture(number, training_panel(model, source, driving, settings.selector))
     finally:
         log.close()
     path = output / "model.safetensors"

@@ -9,20 +9,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lami.configs.schema import Selector
 from lami.data import to_uint8
 from lami.model import LAMI
 from lami.visualize import interpolation_panel
 
 
 @torch.no_grad()
-def training_panel(model: LAMI, source: Tensor, driving: Tensor, rows: int = 4) -> NDArray[np.uint8]:
+def training_panel(
+    model: LAMI, source: Tensor, driving: Tensor, selector: Selector | None = None, rows: int = 4
+) -> NDArray[np.uint8]:
     """Source, images at the configured times with the selected one framed, driving frame and prediction.
 
-    Runs in eval mode and leaves the model as it was. source, driving: (B, 3, H, W) in [0, 1].
+    Runs in eval mode and leaves the model as it was.
+
+    Args:
+        source, driving: (B, 3, H, W) in [0, 1].
+        selector: in place of the model's.
+        rows: pairs to show.
     """
     source, driving = source[:rows], driving[:rows]
-    training = model.training
+    training, interpolation = model.training, model.interpolation
     model.eval()
+    if selector is not None:
+        model.interpolation = interpolation.model_copy(update={"selector": selector})
     try:
         encoded = model.encode(source)
         kp_source, kp_driving = model.detect_keypoints(source), model.detect_keypoints(driving)
@@ -40,6 +50,7 @@ def training_panel(model: LAMI, source: Tensor, driving: Tensor, rows: int = 4) 
                 for time in result.selected_time.tolist()
             ]
     finally:
+        model.interpolation = interpolation
         model.train(training)
     return interpolation_panel(
         list(to_uint8(source)),

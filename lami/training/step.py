@@ -66,12 +66,8 @@ class TrainingStep:
         self.perceptual = PerceptualLoss(config.vgg, config.scales, model.config.image_size).to(model.device)
         interpolation = model.interpolation
         self.selector = selector or interpolation.selector
-        has_choice = interpolation.enabled and len(interpolation.times) > 1
-        self._selects = has_choice and self.selector == "eq4"
-        self.vit: ViTFeatures | None = None
-        # Also where only panels will select: missing weights must show before training starts.
-        if self._uses_vit_losses or (has_choice and "eq4" in (self.selector, interpolation.selector)):
-            self.vit = model.vit()
+        self._selects = interpolation.enabled and self.selector == "eq4" and len(interpolation.times) > 1
+        self.vit: ViTFeatures | None = model.vit() if self._selects or self._uses_vit_losses else None
         self._encoder = _Encode(model.generator)
 
     @property

@@ -60,8 +60,10 @@ def test_everything_else_stays_as_it_is(trained: Path, tmp_path: Path) -> None:
 def test_runs_repeat_exactly_and_replace_the_network(trained: Path, tmp_path: Path) -> None:
     path = train_avd(trained, config(), tmp_path / "out.safetensors")
     first = load_file(path)
-    # A model that has such a network gets a new one; its file may be the output.
-    again = load_file(train_avd(path, config(), path))
+    # A model that has such a network gets a new one; its own file stays as it is.
+    with pytest.raises(CheckpointError, match="overwrite the input"):
+        train_avd(path, config(), path)
+    again = load_file(train_avd(path, config(), tmp_path / "again.safetensors"))
     assert first.keys() == again.keys()
     assert all(torch.equal(first[name], again[name]) for name in first)
 
