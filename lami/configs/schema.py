@@ -154,6 +154,8 @@ class LossConfig(Section):
     background: Weight = 10.0
     pixel: Weight = 0.0
     """Mean absolute pixel difference; not in the paper, useful with `random` VGG weights."""
+    keypoints: Weight = 0.0
+    """Mean absolute distance to true control points, which only `data.synthetic` has; not in the paper."""
     detach_interpolated: bool = False
     """Stop the gradient of the second stage at the interpolated image (U6)."""
 
@@ -228,6 +230,10 @@ class AugmentationConfig(Section):
     jitter: JitterConfig = JitterConfig()
 
 
+ANNOTATED_SHAPE = (10, 5)
+"""Splines and points of each that synthetic figures have true control points for."""
+
+
 class SyntheticConfig(Section):
     """Articulated figures made on the fly, see `lami.data.synthetic`."""
 
@@ -283,3 +289,18 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     data: DataConfig = DataConfig()
     avd_training: AVDTrainingConfig = AVDTrainingConfig()
+
+    @model_validator(mode="after")
+    def _keypoints_known(self) -> Config:
+        if self.losses.keypoints == 0:
+            return self
+        if self.data.synthetic is None or self.data.augmentation != AugmentationConfig():
+            raise ValueError(
+                "losses.keypoints needs true control points, set data.synthetic and leave out data.augmentation"
+            )
+        if (self.model.num_splines, self.model.points_per_spline) != ANNOTATED_SHAPE:
+            raise ValueError(
+                "losses.keypoints needs the splines of synthetic figures, set model.num_splines to "
+                f"{ANNOTATED_SHAPE[0]} and model.points_per_spline to {ANNOTATED_SHAPE[1]}"
+            )
+        return self

@@ -42,6 +42,8 @@ ATTACHED: dict[str, tuple[str, ...]] = {
     }.items()
 }
 """Joints that each part carries: the part never hides them."""
+CONTROLLED: tuple[str, ...] = tuple(part for part in PARTS if not part.endswith("foot"))
+"""Parts that have control points of their own; a foot goes with its shin."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,6 +28,13 @@ class Clip(Protocol):
     def __len__(self) -> int: ...
 
     def frames(self, indices: Iterable[int]) -> list[np.ndarray]: ...
+
+
+@runtime_checkable
+class AnnotatedClip(Clip, Protocol):
+    """A clip whose control points are known: (n, K, N, 2), (x, y) in [-1, 1], for n frames."""
+
+    def control_points(self, indices: Iterable[int]) -> np.ndarray: ...
 
 
 def open_clip(path: str | Path, frame_shape: tuple[int, int] | None = None) -> Clip:

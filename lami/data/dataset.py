@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 
 from lami.configs.schema import DataConfig
 from lami.data.augmentation import augment, resize
-from lami.data.clips import Clip
+from lami.data.clips import AnnotatedClip, Clip
 from lami.data.images import to_tensor
 from lami.data.sources import ClipSource, group_by_identity
 from lami.errors import DataError
@@ -31,6 +31,8 @@ class TrainingPair(TypedDict):
     """As `source`; the later of the two frames unless augmentation exchanged them."""
     name: str
     """Clip that the frames come from."""
+    control_points: NotRequired[torch.Tensor]
+    """float32 (2, K, N, 2), true ones of source and driving; if asked for."""
 
 
 class TrainingPairs(Dataset[TrainingPair]):
@@ -42,12 +44,18 @@ class TrainingPairs(Dataset[TrainingPair]):
     Frames are drawn with replacement and sorted in time; only these two are decoded.
 
     image_size: (height, width) of the result; frames of another shape are resized, without keeping their aspect ratio.
+    annotated: add the true control points of the frames, which are wrong after augmentation.
     seed: non-negative. A clip that cannot be read is reported once by `logging` and another takes its place.
     Raises `DataError` if there are no clips, or none can be read.
     """
 
     def __init__(
-        self, clips: Sequence[ClipSource], config: DataConfig, image_size: tuple[int, int], seed: int = 0
+        self,
+        clips: Sequence[ClipSource],
+        config: DataConfig,
+        image_size: tuple[int, int],
+        seed: int = 0,
+        annotated: bool = False,
     ) -> None:
         if not clips:
             raise DataError("there are no training clips, put some into the train folder of the data set")
@@ -55,6 +63,7 @@ class TrainingPairs(Dataset[TrainingPair]):
         self._config = config
         self._image_size = image_size
         self._seed = seed
+        self._annotated = annotated
         self._reported: set[str] = set()
         self._order_of: tuple[int, np.ndarray] = (-1, np.empty(0))
 
@@ -99,7 +108,11 @@ class TrainingPairs(Dataset[TrainingPair]):
                 _log.warning("training clip %s is left out: %s", clip.name, error)
             return None
         pair = resize(augment(to_tensor(np.stack([source, driving])), self._config.augmentation, rng), self._image_size)
-        return {"source": pair[0], "driving": pair[1], "name": clip.name}
+        item: TrainingPair = {"source": pair[0], "driving": pair[1], "name": clip.name}
+        if self._annotated:
+            assert isinstance(opened, AnnotatedClip)
+            item["control_points"] = torch.from_numpy(opened.control_points([first, last])).float()
+        return item
 
 
 class DrawSampler(Sampler[int]):

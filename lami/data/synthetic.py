@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lami.data._rig import ATTACHED, KEYPOINT_NAMES, PARTS, SKELETON, Pose, Rig, Wave, rotate
+from lami.data._rig import ATTACHED, CONTROLLED, KEYPOINT_NAMES, PARTS, SKELETON, Pose, Rig, Wave, rotate
 from lami.data._textures import TILE_PERIOD, Array, Image, Patch, background_tile, paint_patch
 from lami.data._wardrobe import Wardrobe
 from lami.errors import DataError
@@ -112,6 +112,30 @@ class FigureClip:
             DataError: an index lies outside the clip.
         """
         return self._place(self._checked(indices)).joints * self._pixels / self._center
+
+    def control_points(self, indices: Iterable[int]) -> Array:
+        """Control points of one spline a body part in the frames `indices`, (n, 10, 5, 2) float64.
+
+        The parts are those of `CONTROLLED`. The points form a cross that is fixed to the part: its two ends, two points
+        to its sides and its middle; coordinates as in `keypoints`.
+
+        Raises:
+            DataError: an index lies outside the clip.
+        """
+        placement = self._place(self._checked(indices))
+        parts = [PARTS.index(part) for part in CONTROLLED]
+        shapes = [self._rig.shapes[part] for part in CONTROLLED]
+        begin = np.array([-shape.start for shape in shapes])
+        end = np.array([shape.length + shape.end for shape in shapes])
+        half = (end - begin) / 2
+        middle = (begin + end) / 2
+        zero = np.zeros_like(half)
+        along = np.stack([begin, end, middle, middle, middle], axis=-1)[..., None]
+        across = np.stack([zero, zero, -half / 2, half / 2, zero], axis=-1)[..., None]
+        axis = placement.directions[:, parts, None]
+        normal = np.stack([-axis[..., 1], axis[..., 0]], axis=-1)
+        offsets = (along * axis + across * normal) * placement.scale[:, None, None, None]
+        return (placement.origins[:, parts, None] + offsets) * self._pixels / self._center
 
     def visible(self, indices: Iterable[int]) -> NDArray[np.bool_]:
         """Which joints can be seen in the frames `indices`, (n, P) bool.

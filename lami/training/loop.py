@@ -54,7 +54,7 @@ def train(config: Config, resume: bool = False) -> Path:
             f"{output} holds the checkpoints of another run; add --resume to continue it, or set training.output"
         )
     clips = find_clips(config.data, config.model.image_size)
-    pairs = TrainingPairs(clips.train, config.data, config.model.image_size, settings.seed)
+    pairs = TrainingPairs(clips.train, config.data, config.model.image_size, settings.seed, config.losses.keypoints > 0)
     device = checkpoint.pick_device(settings.device)
 
     torch.manual_seed(settings.seed)
@@ -89,9 +89,10 @@ def train(config: Config, resume: bool = False) -> Path:
             torch.manual_seed(settings.seed * 1_000_003 + number)
             for _ in range(settings.accumulate):
                 batch = next(batches)
-                source, driving = (batch[key].to(device, non_blocking=True) for key in ("source", "driving"))
+                batch = {key: value.to(device, non_blocking=True) for key, value in batch.items() if key != "name"}
+                source, driving = batch["source"], batch["driving"]
                 with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                    losses = step(source, driving, state)
+                    losses = step(source, driving, state, batch.get("control_points"))
                 torch.stack([loss.float() for loss in losses.values()]).sum().div(settings.accumulate).backward()
                 log.add(losses, len(source))
             optimizers.step(rate, with_background=state.background)

@@ -74,27 +74,60 @@ class TrainingStep:
     def _uses_vit_losses(self) -> bool:
         return self.config.appearance > 0 or self.config.structure > 0
 
-    def __call__(self, source: Tensor, driving: Tensor, state: StepState) -> dict[str, Tensor]:
+    @property
+    def _uses_images(self) -> bool:
+        config = self.config
+        return self._uses_vit_losses or max(config.reconstruction, config.pixel, config.feature, config.warp) > 0
+
+    def __call__(
+        self, source: Tensor, driving: Tensor, state: StepState, control_points: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """
         Args:
             source, driving: (B, 3, H, W) in [0, 1].
             state: of the schedule.
+            control_points: (B, 2, K, N, 2), true ones of source and driving frame, for `losses.keypoints`.
 
         Returns:
             Weighted losses by name, scalars with gradient; their sum is what to minimise (Eq. 9).
         """
         model, config = self.model, self.config
-        b = len(source)
-        both_ways = config.bidirectional
-        interpolates = state.interpolation and model.interpolation.enabled
-        losses: dict[str, Tensor] = {}
-
         kp_source, kp_driving = model.detect_keypoints(source), model.detect_keypoints(driving)
         background, reverse = None, None
         if state.background and model.background_predictor is not None:
             background = model.predict_background(source, driving)
-            if both_ways or config.background > 0:
+            if config.bidirectional or config.background > 0:
                 reverse = model.predict_background(driving, source)
+
+        losses: dict[str, Tensor] = {}
+        if self._uses_images:
+            losses |= self._image_losses(source, driving, kp_source, kp_driving, background, reverse, state)
+        if config.equivariance > 0:
+            losses["equivariance"] = config.equivariance * self._equivariance(source, driving, kp_source, kp_driving)
+        if config.keypoints > 0 and control_points is not None:
+            found = torch.stack((kp_source, kp_driving), dim=1)
+            losses["keypoints"] = config.keypoints * (found - control_points).abs().mean()
+        if config.background > 0 and background is not None and reverse is not None:
+            losses["background"] = config.background * background_consistency(background, reverse)
+        return losses
+
+    def _image_losses(
+        self,
+        source: Tensor,
+        driving: Tensor,
+        kp_source: Tensor,
+        kp_driving: Tensor,
+        background: Tensor | None,
+        reverse: Tensor | None,
+        state: StepState,
+    ) -> dict[str, Tensor]:
+        """Losses of generated images and of the motion that makes them; background maps are driving -> source, and
+        `reverse`."""
+        model, config = self.model, self.config
+        b = len(source)
+        both_ways = config.bidirectional
+        interpolates = state.interpolation and model.interpolation.enabled
+        losses: dict[str, Tensor] = {}
 
         # Directions: source -> driving, then, if trained, driving -> source.
         images = torch.cat((source, driving)) if both_ways else source
@@ -141,16 +174,12 @@ class TrainingStep:
             )
         if self._uses_vit_losses and real_vit is not None:
             losses |= self._vit_losses(start_image, prediction, real_vit, b)
-        if config.equivariance > 0:
-            losses["equivariance"] = config.equivariance * self._equivariance(source, driving, kp_source, kp_driving)
         if config.warp > 0:
             wanted = self._target_features(encoded, targets, b)
             occlusions = model.generator.level_occlusions(motion.occlusions, start.features)
             losses["warp"] = (
                 config.warp * directions * warp_consistency(start.features, motion.flow, wanted, occlusions)
             )
-        if config.background > 0 and background is not None and reverse is not None:
-            losses["background"] = config.background * background_consistency(background, reverse)
         return losses
 
     def _real_vit(self, source: Tensor, driving: Tensor) -> ViTOutput | None:
