@@ -1,0 +1,36 @@
+"""Memory layout of maps: results are channels_last where the features that they come from are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_MOST_PIXELS = 2**31 - 2**16
+
+
+def is_channels_last(features: Tensor) -> bool:
+    """Whether (B, C, H, W) is dense with the channels innermost; False where that is the contiguous layout too."""
+    return (
+        features.shape[1] > 1
+        and features.is_contiguous(memory_format=torch.channels_last)
+        and not features.is_contiguous()
+    )
+
+
+def empty_like_layout(features: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """An uninitialised (B, C, H, W) of another shape and dtype: channels_last if `features` is, else contiguous."""
+    memory_format = torch.channels_last if is_channels_last(features) else torch.contiguous_format
+    return torch.empty(tuple(shape), dtype=dtype, device=features.device, memory_format=memory_format)
+
+
+def zeros_like_layout(features: Tensor, dtype: torch.dtype) -> Tensor:
+    """Zeros of the shape of `features`: channels_last if it is, else contiguous."""
+    return empty_like_layout(features, features.shape, dtype).zero_()
+
+
+def check_plane(op: str, height: int, width: int) -> None:
+    """Raises ValueError if the pixels of one image cannot be counted in 32 bits; batches and channels may be large."""
+    if height * width > _MOST_PIXELS:
+        raise ValueError(f"{op}: {height}x{width} pixels exceed the {_MOST_PIXELS} of one image; split it into tiles")
