@@ -23,3 +23,7 @@ class CheckpointError(LamiError, ValueError):
 
 class WeightsUnavailableError(LamiError, RuntimeError):
     """Pretrained weights that are neither here nor downloadable."""
+
+
+class BackendUnavailableError(LamiError, RuntimeError):
+    """An implementation of the ops that was asked for by name but cannot run here."""

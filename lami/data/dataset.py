@@ -108,11 +108,11 @@ class TrainingPairs(Dataset[TrainingPair]):
                 _log.warning("training clip %s is left out: %s", clip.name, error)
             return None
         pair = resize(augment(to_tensor(np.stack([source, driving])), self._config.augmentation, rng), self._image_size)
-        item: TrainingPair = {"source": pair[0], "driving": pair[1], "name": clip.name}
+        drawn: TrainingPair = {"source": pair[0], "driving": pair[1], "name": clip.name}
         if self._annotated:
             assert isinstance(opened, AnnotatedClip)
-            item["control_points"] = torch.from_numpy(opened.control_points([first, last])).float()
-        return item
+            drawn["control_points"] = torch.from_numpy(opened.control_points([first, last])).float()
+        return drawn
 
 
 class DrawSampler(Sampler[int]):

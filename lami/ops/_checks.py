@@ -78,6 +78,32 @@ def check_splines(op: str, bound: dict[str, int]) -> None:
         raise ValueError(f"{op}: a spline takes 3 to 16 control points, got {bound['N']}")
 
 
+def check_blend(op: str, bound: dict[str, int], logits: Tensor, keep: Tensor | None, dropout: str) -> None:
+    """Splines, the number of contribution maps M, and the dropout of motions."""
+    check_splines(op, bound)
+    if bound["M"] != bound["K"] + 1:
+        raise ValueError(
+            f"{op}: logits must have K + 1 = {bound['K'] + 1} channels for K = {bound['K']} splines, got {bound['M']}"
+        )
+    if dropout not in ("reference", "corrected"):
+        raise ValueError(f"{op}: dropout must be 'reference' or 'corrected', got {dropout!r}")
+    if keep is None:
+        return
+    if not isinstance(keep, Tensor):
+        raise TypeError(f"{op}: keep must be a tensor, got {type(keep).__name__}")
+    if keep.dtype != torch.bool or keep.shape != logits.shape[:2]:
+        raise ValueError(
+            f"{op}: keep must be bool of shape {tuple(logits.shape[:2])}, got {keep.dtype} {tuple(keep.shape)}"
+        )
+    if keep.device != logits.device:
+        raise ValueError(f"{op}: keep is on {keep.device} but logits is on {logits.device}; move them to one device")
+
+
+def check_padding(op: str, padding_mode: str) -> None:
+    if padding_mode not in ("zeros", "border", "reflection"):
+        raise ValueError(f"{op}: padding_mode must be zeros, border or reflection, got {padding_mode!r}")
+
+
 def check_times(op: str, times: Tensor, batch: int) -> Tensor:
     """Times as (B, T).
 
@@ -86,6 +112,10 @@ def check_times(op: str, times: Tensor, batch: int) -> Tensor:
     """
     if times.ndim not in (1, 2) or times.shape[-1] == 0 or (times.ndim == 2 and times.shape[0] not in (1, batch)):
         raise ValueError(f"{op}: times must have shape (T,) or ({batch}, T) with T >= 1, got {tuple(times.shape)}")
-    if times.device.type == "cpu" and not bool(((times > 0) & (times < 1)).all()):
-        raise ValueError(f"{op}: times must lie strictly between 0 and 1, got {times.tolist()}")
+    if times.device.type == "cpu":
+        inside = ((times > 0) & (times < 1)).all()
+        if torch.compiler.is_compiling():
+            torch._assert_async(inside, f"{op}: times must lie strictly between 0 and 1")
+        elif not bool(inside):
+            raise ValueError(f"{op}: times must lie strictly between 0 and 1, got {times.tolist()}")
     return times.expand(batch, times.shape[-1])

@@ -26,10 +26,6 @@ STRIDES = {"contribution_maps": 2} | dict.fromkeys(
 )
 """Images and maps of which every 2nd or 4th pixel is stored."""
 
-TOLERANCES = {"deformed_source": 5e-5}
-"""2e-5 unless given. At a zero-padded border the warped source changes by up to 1 within a pixel, so that the rounding
-of the grids, 1.6e-6, moves it by 5e-5; the reference itself is 2.3e-5 away from the same computation in fp64."""
-
 
 def tpsmm_networks(networks: Networks) -> dict[str, nn.Module]:
     background = networks.background_predictor
@@ -110,9 +106,7 @@ def test_every_output_matches_the_reference(computed: tuple[str, dict[str, Tenso
     for name, tensor in wanted.items():
         stride = STRIDES.get(name, 1)
         ours = outputs[name][..., ::stride, ::stride] if stride > 1 else outputs[name]
-        torch.testing.assert_close(
-            ours, tensor, atol=TOLERANCES.get(name, 2e-5), rtol=0, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        torch.testing.assert_close(ours, tensor, atol=2e-5, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
 
 
 @pytest.mark.parametrize("case", CONFIGS)
