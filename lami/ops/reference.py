@@ -2,7 +2,8 @@
 
 Arguments are those of the public functions, already checked; shapes and meaning are documented there. Spline fits,
 coordinates and accumulations are computed in fp32, or in fp64 if an input is fp64, also under autocast; features keep
-their own dtype.
+their own dtype. Terms are rounded in the order of TPSMM (the norm is squared again, the system inverted): at the border
+of an image the last bit of a coordinate decides what a pixel shows, and published weights saw its bits.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def _full_precision(device: torch.device) -> torch.autocast:
 
 def _identity_grid(size: tuple[int, int], like: Tensor) -> Tensor:
     """(h, w, 2) coordinates of the pixel centres; a side of one pixel is at -1."""
-    ys, xs = (torch.linspace(-1, 1, n, dtype=like.dtype, device=like.device) for n in size)
+    ys, xs = (2 * (torch.arange(n, dtype=like.dtype, device=like.device) / max(n - 1, 1)) - 1 for n in size)
     return torch.stack((xs.expand(size), ys[:, None].expand(size)), dim=-1)
 
 
@@ -47,14 +48,13 @@ def fit_tps(control_points: Tensor, values: Tensor, regularization: float = 0.01
         control_points, values = torch.broadcast_tensors(control_points.to(dtype), values.to(dtype))
         n = control_points.shape[-2]
         differences = control_points[..., :, None, :] - control_points[..., None, :, :]
-        # The rounded norm, squared again: rounding as in TPSMM decides pixels at the border of the image.
         radial = _radial_basis(torch.linalg.vector_norm(differences, dim=-1).square())
         affine = F.pad(control_points, (0, 1), value=1.0)
         upper = torch.cat((radial, affine), dim=-1)
         lower = F.pad(affine.mT, (0, 3))
         system = torch.cat((upper, lower), dim=-2)
         system = system + regularization * torch.eye(n + 3, dtype=dtype, device=system.device)
-        solution = torch.linalg.solve_ex(system, F.pad(values, (0, 0, 0, 3)))[0]
+        solution = torch.linalg.inv_ex(system)[0] @ F.pad(values, (0, 0, 0, 3))
         return solution[..., n:, :].mT, solution[..., :n, :]
 
 
@@ -68,7 +68,8 @@ def tps_points(theta: Tensor, weights: Tensor, control_points: Tensor, points: T
         dtype = compute_dtype(theta, weights, control_points, points)
         theta, weights, control_points, points = (x.to(dtype) for x in (theta, weights, control_points, points))
         radial = _radial_basis((points[..., :, None, :] - control_points[..., None, :, :]).square().sum(-1))
-        return F.pad(points, (0, 1), value=1.0) @ theta.mT + radial @ weights
+        affine = theta[..., :2] @ points.mT + theta[..., 2:]
+        return affine.mT + radial @ weights
 
 
 def keypoint_heatmaps(kp_driving: Tensor, kp_source: Tensor, size: tuple[int, int], variance: float = 0.01) -> Tensor:
