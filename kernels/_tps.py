@@ -1,7 +1,7 @@
 """Device functions of thin-plate splines and of the background's map: values, and sums of their gradients.
 
-Positions (x, y) are blocks of pixels in the compute dtype (fp32 or fp64); parameters of one spline or map are contiguous
-arrays of that dtype: theta (2, 3), weights (N, 2), control points (N, 2), matrix (3, 3).
+Positions (x, y) are blocks of pixels in the compute dtype (fp32 or fp64); parameters of one spline or map are
+contiguous arrays of that dtype: theta (2, 3), weights (N, 2), control points (N, 2), matrix (3, 3).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def radial_slope(s):
 
 @triton.jit
 def pixel_block(block, height, width, BLOCK: tl.constexpr):
-    """Row (int64), column (int32) and validity of BLOCK consecutive pixels; invalid ones repeat pixels of the last row."""
+    """Row (int64), column (int32) and validity of BLOCK consecutive pixels; invalid ones are put on the last row."""
     first = block.to(tl.int64) * BLOCK
     first_row = first // width
     # Only one 64-bit division a block: those of the pixels fit 32 bits.
@@ -66,7 +66,7 @@ def evaluate_spline(x, y, theta_ptr, weights_ptr, control_ptr, N: tl.constexpr):
 
 @triton.jit
 def store_spline_gradient(x, y, grad_u, grad_v, weights_ptr, control_ptr, out_ptr, N: tl.constexpr):
-    """Sum over the block what `evaluate_spline` passes back: out is theta (2, 3), weights (N, 2), control points (N, 2).
+    """Sum over the block what `evaluate_spline` passes back, into theta (2, 3), weights (N, 2), control points (N, 2).
 
     Pixels that do not count must have a gradient of zero.
     """
@@ -102,7 +102,7 @@ def transform_background(x, y, matrix_ptr):
 
 @triton.jit
 def store_background_gradient(x, y, grad_u, grad_v, matrix_ptr, out_ptr):
-    """Sum over the block what `transform_background` passes back to the matrix: out is (3, 3).
+    """Sum over the block what `transform_background` passes back, into a matrix (3, 3).
 
     Pixels that do not count must have a gradient of zero.
     """
