@@ -16,12 +16,12 @@ _BACKWARD_BLOCK = 256
 
 @triton.jit
 def _forward_kernel(
-    theta_ptr, weights_ptr, control_ptr, out_ptr, height, width, blocks, N: tl.constexpr, BLOCK: tl.constexpr
+    theta_ptr, weights_ptr, control_ptr, out_ptr, height, width, per_spline, N: tl.constexpr, BLOCK: tl.constexpr
 ):
     dtype = control_ptr.dtype.element_ty
     program = tl.program_id(0).to(tl.int64)
-    spline = program // blocks
-    row, column, inside = pixel_block(program % blocks, height, width, BLOCK)
+    spline = program // per_spline
+    row, column, inside = pixel_block(program % per_spline, height, width, BLOCK)
     x = pixel_coordinate(column, width, dtype)
     y = pixel_coordinate(row, height, dtype)
     u, v = evaluate_spline(x, y, theta_ptr + spline * 6, weights_ptr + spline * 2 * N, control_ptr + spline * 2 * N, N)
@@ -40,15 +40,15 @@ def _backward_kernel(
     stride_axis,
     height,
     width,
-    blocks,
+    per_spline,
     N: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Partial sums (splines, blocks, 6 + 4 N)."""
     dtype = control_ptr.dtype.element_ty
     program = tl.program_id(0).to(tl.int64)
-    spline = program // blocks
-    row, column, inside = pixel_block(program % blocks, height, width, BLOCK)
+    spline = program // per_spline
+    row, column, inside = pixel_block(program % per_spline, height, width, BLOCK)
     x = pixel_coordinate(column, width, dtype)
     y = pixel_coordinate(row, height, dtype)
     grad_ptr += spline * stride_spline + row * stride_row + column.to(tl.int64) * stride_column
