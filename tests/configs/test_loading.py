@@ -127,6 +127,7 @@ def test_empty_file_gives_the_defaults(tmp_path: Path) -> None:
         ({"interpolation.times": [0.5, 2]}, "interpolation.times[1] should be less than 1, not 2"),
         ({"model.image_size": [3]}, "model.image_size[1] is missing, the list [3] is too short"),
         ({"model": 3}, "model is a section with keys of its own, it cannot be 3"),
+        ({"losses.keypoints": 1}, "losses.keypoints needs true control points, set data.synthetic and leave out"),
         ({"data.synthetic": {}}, "data.root and data.synthetic exclude each other, remove one"),
         ({"training.seed": "x", "training.epochs": 0}, "(and 1 more wrong)"),
     ],
@@ -137,6 +138,11 @@ def test_errors_name_key_and_remedy(overrides: dict[str, object], message: str) 
     assert str(caught.value).startswith("configuration taichi: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_keypoints_need_the_splines_that_have_true_ones() -> None:
+    with pytest.raises(ConfigError, match="needs the splines of synthetic figures, set model.num_splines to 10"):
+        load_config("demo", {"model.num_splines": 4})
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lami.configs.schema import AugmentationConfig, DataConfig, JitterConfig, SyntheticConfig
-from lami.data.clips import open_clip
+from lami.data.clips import AnnotatedClip, open_clip
 from lami.data.dataset import DrawSampler, TestClips, TrainingPair, TrainingPairs
 from lami.data.images import read_image, to_tensor, write_image
 from lami.data.sources import ClipSource, find_clips
@@ -196,6 +196,23 @@ def test_synthetic_figures() -> None:
         next(iter(TestClips(clips.test, (32, 48))[0])), to_tensor(clips.train[0].open().frames([0])[0])
     )
     assert len(list(TestClips(clips.test, (32, 48))[1])) == 4
+
+
+def test_true_control_points_belong_to_the_frames() -> None:
+    config = DataConfig(synthetic=SyntheticConfig(num_clips=3, num_frames=8))
+    clips = find_clips(config, (32, 32)).train
+    pairs = TrainingPairs(clips, config, (32, 32), annotated=True)
+    for draw in range(4):
+        item = pairs[draw]
+        clip = next(source for source in clips if source.name == item["name"]).open()
+        assert isinstance(clip, AnnotatedClip)
+        pictures = [to_tensor(picture) for picture in clip.frames(range(8))]
+        numbers = [
+            next(n for n, picture in enumerate(pictures) if torch.equal(picture, item[key]))
+            for key in ("source", "driving")
+        ]
+        torch.testing.assert_close(item["control_points"], torch.from_numpy(clip.control_points(numbers)).float())
+    assert "control_points" not in TrainingPairs(clips, config, (32, 32))[0]
 
 
 def test_real_strips(shared_data: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lami.data._rig import PARTS
+from lami.configs.schema import ANNOTATED_SHAPE
+from lami.data._rig import CONTROLLED, PARTS
 from lami.data._textures import Array, Image, disc
 from lami.data.synthetic import KEYPOINT_NAMES, SKELETON, FigureClip, SyntheticFigures, export
 from lami.errors import DataError
@@ -186,6 +187,25 @@ def test_background_follows_the_camera(camera_motion: float) -> None:
     assert np.abs(warped.astype(float) - driving)[inside].mean() < 1
     moved = np.abs(source.astype(float) - driving).mean()
     assert moved == 0 if camera_motion == 0 else moved > 4
+
+
+def test_control_points_are_fixed_to_the_parts() -> None:
+    clip = SyntheticFigures((96, 64), 1, num_frames=20).clip(0)
+    points, joints = clip.control_points(range(20)), clip.keypoints(range(20))
+    assert points.shape == (20, *ANNOTATED_SHAPE, 2)
+    isotropic = points * [63 / 2, 95 / 2]
+    begin, end, left, right, middle = np.moveaxis(isotropic, 2, 0)
+    np.testing.assert_allclose(middle, (begin + end) / 2)
+    np.testing.assert_allclose(middle, (left + right) / 2)
+    np.testing.assert_allclose(((end - begin) * (right - left)).sum(-1), 0, atol=1e-9)
+    np.testing.assert_allclose(np.linalg.norm(end - begin, axis=-1), 2 * np.linalg.norm(right - left, axis=-1))
+
+    k = CONTROLLED.index("left_forearm")
+    elbow, wrist = (joints[:, KEYPOINT_NAMES.index(f"left_{joint}")] * [63 / 2, 95 / 2] for joint in ("elbow", "wrist"))
+    along = (wrist - elbow) / np.linalg.norm(wrist - elbow, axis=-1, keepdims=True)
+    np.testing.assert_allclose((end - begin)[:, k] / np.linalg.norm((end - begin)[:, k], axis=-1, keepdims=True), along)
+    reach = ((elbow - begin[:, k]) * along).sum(-1)
+    assert (reach > 0).all(), "the first point is the rounded end beyond the elbow"
 
 
 def test_displacements_are_large() -> None:

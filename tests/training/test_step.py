@@ -87,6 +87,21 @@ def test_weights_scale_their_losses() -> None:
         assert_close(results[1][name], 3 * results[0][name])
 
 
+def test_keypoints_alone_generate_no_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, step = create({"losses": {**ONLY, "background": 0}})
+    step.config = step.config.model_copy(update={"keypoints": 3.0})
+    monkeypatch.setattr(model, "encode", lambda images: pytest.fail("an image was encoded"))
+    source, driving = tiny_pair()
+    model.eval()  # batch norm: detecting again gives the same
+    kp_source, kp_driving = model.detect_keypoints(source), model.detect_keypoints(driving)
+    wanted = torch.stack((kp_source, kp_driving), dim=1) + torch.tensor([0.25, -0.5])
+    losses = step(source, driving, StepState(), wanted.detach())
+    assert set(losses) == {"keypoints"}
+    assert_close(losses["keypoints"].item(), 3 * 0.375)
+    losses["keypoints"].backward()
+    assert all(parameter.grad is not None for parameter in model.keypoint_detector.parameters())
+
+
 SELECTORS = itertools.cycle(["eq4", "fixed", "random", "eq4", "random"])
 
 
@@ -200,8 +215,12 @@ def test_batched_directions_equal_separate_passes(
         total(losses).backward()
         gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
     assert_close(results[0], results[1], atol=1e-5, rtol=1e-4)
-    largest = max(gradient.abs().max().item() for gradient in gradients[1].values())
-    assert_close(gradients[0], gradients[1], atol=1e-4 * largest, rtol=1e-2)
+    # In norms: an absolute difference and a bilinear tap have kinks, at which the last bit decides single elements.
+    largest = max(gradient.norm().item() for gradient in gradients[1].values())
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[1].items():
+        difference = (gradients[0][name] - gradient).norm().item()
+        assert difference <= 3e-2 * gradient.norm().item() + 1e-5 * largest, name
 
 
 # --- selection
