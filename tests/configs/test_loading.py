@@ -141,7 +141,7 @@ def test_errors_name_key_and_remedy(overrides: dict[str, object], message: str) 
 
 
 def test_keypoints_need_the_splines_that_have_true_ones() -> None:
-    with pytest.raises(ConfigError, match="needs the splines of synthetic figures, set model.num_splines to 10"):
+    with pytest.raises(ConfigError, match=r"splines of synthetic figures, set model\.num_splines to 10"):
         load_config("demo", {"model.num_splines": 4})
 
 
