@@ -80,8 +80,8 @@ LAMI_HD Tap<C> sampling_tap(C coordinate, int64_t size, bool align_corners) {
   return {static_cast<int64_t>(whole), inside - whole, p.slope};
 }
 
-// Where pixel `i` of the `out` pixels of a resized axis lies among the `in` of the original; bilinear, align_corners=True.
-// The tap's second pixel is never out of bounds: its index is at most in - 2, or both are 0.
+// Where pixel `i` of the `out` of a resized axis lies among the `in` of the original; bilinear, align_corners=True.
+// Both pixels exist for in >= 1; at the end they are the same.
 template <typename C>
 struct ResizeTap {
   int64_t first;
