@@ -39,15 +39,14 @@ def pixel_block(block, height, width, BLOCK: tl.constexpr):
 
 @triton.jit
 def pixel_coordinate(index, count, dtype: tl.constexpr):
-    """2 index / (count - 1) - 1, correctly rounded, so that both ends are exact; -1 for a side of one pixel."""
-    last = tl.cast(count, tl.int32) - 1
-    numerator = (2 * index - last).to(dtype)
-    denominator = tl.maximum(last, 1).to(dtype)
+    """2 index / (count - 1) - 1, each step correctly rounded as in PyTorch; -1 for a side of one pixel."""
+    numerator = index.to(dtype)
+    denominator = tl.maximum(tl.cast(count, tl.int32) - 1, 1).to(dtype)
     if dtype == tl.float32:
-        coordinate = tl.div_rn(numerator, denominator)
+        share = tl.div_rn(numerator, denominator)
     else:
-        coordinate = numerator / denominator
-    return tl.where(last > 0, coordinate, tl.full((), -1.0, dtype))
+        share = numerator / denominator
+    return 2 * share - 1
 
 
 @triton.jit

@@ -151,9 +151,9 @@ def _backward_kernel(
 
 
 def _constants(n: int, regularization: float) -> dict[str, float | int]:
-    rows = triton.next_power_of_2(n + 3)
+    rows = 8 if n <= 5 else 16 if n <= 13 else 32  # a power of two, also where n is symbolic
     # One warp needs no barriers; 32 rows (N >= 14) need the registers of four.
-    return {"REGULARIZATION": regularization, "N": n, "ROWS": rows, "num_warps": 1 if rows < 32 else 4}
+    return {"REGULARIZATION": regularization, "N": int(n), "ROWS": rows, "num_warps": 1 if rows < 32 else 4}
 
 
 def fit_tps(control_points: Tensor, values: Tensor, regularization: float) -> tuple[Tensor, Tensor]:

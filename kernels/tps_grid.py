@@ -76,7 +76,7 @@ def tps_grid(theta: Tensor, weights: Tensor, control_points: Tensor, height: int
         height,
         width,
         per_spline,
-        N=weights.shape[-2],
+        N=int(weights.shape[-2]),
         BLOCK=_FORWARD_BLOCK,
         num_warps=4,
     )
@@ -89,7 +89,7 @@ def tps_grid_backward(
     """Gradients of theta, weights and control points, each in its dtype, for grad (..., h, w, 2) of any strides."""
     dtype = compute_dtype(theta, weights, control_points)
     height, width = grad.shape[-3:-1]
-    n = weights.shape[-2]
+    n = int(weights.shape[-2])
     contiguous_weights, contiguous_points = (t.to(dtype).contiguous() for t in (weights, control_points))
     splines = theta.numel() // 6
     flat = grad.reshape(splines, height, width, 2)
