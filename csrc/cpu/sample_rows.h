@@ -1,0 +1,107 @@
+// Rows of bilinear samples of a source plane, zeros outside, align_corners. To be called inside `simd` (simd.h).
+#pragma once
+
+#include <cstdint>
+
+#include "../math/bilinear.h"
+#include "rows.h"
+
+namespace lami {
+
+// Where a row of positions reads a plane: for each pixel the four corners in the order (y0, x0), (y0, x1), (y1, x0),
+// (y1, x1). The offset of a corner outside the plane is -1.
+template <typename T>
+struct TapRow {
+  static constexpr int64_t kValues = 2;
+  static constexpr int64_t kOffsets = 4;
+
+  T* fraction_x;
+  T* fraction_y;
+  int32_t* offset[4];
+
+  TapRow(T* values, int32_t* offsets, int64_t width) : fraction_x(values), fraction_y(values + width) {
+    for (int corner = 0; corner < 4; ++corner) offset[corner] = offsets + corner * width;
+  }
+};
+
+// Shape and strides of the plane that is sampled, which must be small enough for 32-bit offsets.
+struct Plane {
+  int64_t height, width, stride_y, stride_x;
+
+  bool small() const { return (height - 1) * stride_y + (width - 1) * stride_x <= INT32_MAX; }
+};
+
+template <typename T>
+LAMI_HD void tap_row(const T* __restrict to_x, const T* __restrict to_y, const Plane& plane, int64_t width,
+                     const TapRow<T>& taps) {
+  T* __restrict fraction_x = taps.fraction_x;
+  T* __restrict fraction_y = taps.fraction_y;
+  int32_t* __restrict o00 = taps.offset[0];
+  int32_t* __restrict o01 = taps.offset[1];
+  int32_t* __restrict o10 = taps.offset[2];
+  int32_t* __restrict o11 = taps.offset[3];
+#pragma omp simd
+  for (int64_t i = 0; i < width; ++i) {
+    const Tap<T> x = sampling_tap<Padding::zeros>(to_x[i], plane.width, true);
+    const Tap<T> y = sampling_tap<Padding::zeros>(to_y[i], plane.height, true);
+    const bool x0 = x.has_first(plane.width), x1 = x.has_second(plane.width);
+    const bool y0 = y.has_first(plane.height), y1 = y.has_second(plane.height);
+    const int64_t first = y.index * plane.stride_y + x.index * plane.stride_x;
+    const int64_t second = first + plane.stride_y;
+    fraction_x[i] = x.fraction;
+    fraction_y[i] = y.fraction;
+    o00[i] = static_cast<int32_t>(y0 & x0 ? first : -1);
+    o01[i] = static_cast<int32_t>(y0 & x1 ? first + plane.stride_x : -1);
+    o10[i] = static_cast<int32_t>(y1 & x0 ? second : -1);
+    o11[i] = static_cast<int32_t>(y1 & x1 ? second + plane.stride_x : -1);
+  }
+}
+
+template <typename T, typename S>
+LAMI_HD T corner(const S* plane, int32_t offset) {
+  return offset >= 0 ? static_cast<T>(plane[offset]) : T(0);
+}
+
+template <typename T, typename S>
+LAMI_HD void sample_row(const S* __restrict plane, const TapRow<T>& taps, int64_t width, T* __restrict to) {
+  const T* __restrict fraction_x = taps.fraction_x;
+  const T* __restrict fraction_y = taps.fraction_y;
+  const int32_t *o00 = taps.offset[0], *o01 = taps.offset[1], *o10 = taps.offset[2], *o11 = taps.offset[3];
+#pragma omp simd
+  for (int64_t i = 0; i < width; ++i) {
+    const T x1 = fraction_x[i], y1 = fraction_y[i], x0 = T(1) - x1, y0 = T(1) - y1;
+    to[i] = corner<T>(plane, o00[i]) * (x0 * y0) + corner<T>(plane, o01[i]) * (x1 * y0) +
+            corner<T>(plane, o10[i]) * (x0 * y1) + corner<T>(plane, o11[i]) * (x1 * y1);
+  }
+}
+
+// Adds the gradients of the positions, in pixels, for the gradient of a row of samples.
+template <typename T, typename S>
+LAMI_HD void sample_row_adjoint(const S* __restrict plane, const TapRow<T>& taps, int64_t width,
+                                const T* __restrict grad, T* __restrict grad_x, T* __restrict grad_y) {
+  const T* __restrict fraction_x = taps.fraction_x;
+  const T* __restrict fraction_y = taps.fraction_y;
+  const int32_t *o00 = taps.offset[0], *o01 = taps.offset[1], *o10 = taps.offset[2], *o11 = taps.offset[3];
+#pragma omp simd
+  for (int64_t i = 0; i < width; ++i) {
+    const T x1 = fraction_x[i], y1 = fraction_y[i], x0 = T(1) - x1, y0 = T(1) - y1;
+    const T v00 = corner<T>(plane, o00[i]), v01 = corner<T>(plane, o01[i]);
+    const T v10 = corner<T>(plane, o10[i]), v11 = corner<T>(plane, o11[i]);
+    grad_x[i] += grad[i] * ((v01 - v00) * y0 + (v11 - v10) * y1);
+    grad_y[i] += grad[i] * ((v10 - v00) * x0 + (v11 - v01) * x1);
+  }
+}
+
+// Adds the gradient of a dense plane, whose offsets the taps must hold.
+template <typename T>
+LAMI_HD void scatter_row(const TapRow<T>& taps, int64_t width, const T* grad, T* plane) {
+  for (int64_t i = 0; i < width; ++i) {
+    const T x1 = taps.fraction_x[i], y1 = taps.fraction_y[i], x0 = T(1) - x1, y0 = T(1) - y1;
+    const T weights[4] = {x0 * y0, x1 * y0, x0 * y1, x1 * y1};
+    for (int k = 0; k < 4; ++k) {
+      if (taps.offset[k][i] >= 0) plane[taps.offset[k][i]] += grad[i] * weights[k];
+    }
+  }
+}
+
+}  // namespace lami
