@@ -1,0 +1,157 @@
+// What the forward and the backward kernels of anytime_warp share: levels, and where their pixels read.
+#pragma once
+
+#include <vector>
+
+#include "../math/spline.h"
+#include "corners.cuh"
+#include "tensors.cuh"
+
+namespace lami::cuda {
+
+constexpr int kMaxLevels = 8;  // of a launch; all have one dtype
+
+// How the threads of a block share pixels and channels out among themselves.
+enum class Order { planar, packed_scalars, packed };
+
+// As many channels as one wide load brings.
+template <class S>
+struct alignas(16) Pack {
+  static constexpr int kSize = 16 / sizeof(S);
+  S values[kSize];
+};
+
+template <class S>
+LAMI_HD const S& value_of(const S& scalar, int) {
+  return scalar;
+}
+template <class S>
+LAMI_HD S& value_of(S& scalar, int) {
+  return scalar;
+}
+template <class S>
+LAMI_HD const S& value_of(const Pack<S>& pack, int i) {
+  return pack.values[i];
+}
+template <class S>
+LAMI_HD S& value_of(Pack<S>& pack, int i) {
+  return pack.values[i];
+}
+
+// A block works on 64 pixels, four threads a pixel. Neighbouring threads have neighbouring pixels where channels are
+// planes, and neighbouring channels where those lie side by side.
+struct PixelBlock {
+  static constexpr int kThreads = 256, kPixels = 64, kLanes = kThreads / kPixels;
+  int pixel, lane;
+
+  LAMI_HD PixelBlock(int thread, Order order)
+      : pixel(order == Order::planar ? thread % kPixels : thread / kLanes),
+        lane(order == Order::planar ? thread / kPixels : thread % kLanes) {}
+};
+
+// Value of a map (h, w) at pixel (y, x) of the (height, width) it is resized to: bilinear, align_corners=True.
+template <class T>
+LAMI_HD T resized(const T* map, int64_t stride_y, int64_t stride_x, int64_t h, int64_t w, int64_t y, int64_t x,
+                  int64_t height, int64_t width) {
+  if (h == height && w == width) return map[y * stride_y + x * stride_x];
+  const ResizeTap<T> row = resize_tap<T>(y, h, height), column = resize_tap<T>(x, w, width);
+  const T* above = map + row.first * stride_y;
+  const T* below = map + row.second * stride_y;
+  const int64_t left = column.first * stride_x, right = column.second * stride_x;
+  const T first = (T(1) - column.fraction) * above[left] + column.fraction * above[right];
+  const T second = (T(1) - column.fraction) * below[left] + column.fraction * below[right];
+  return (T(1) - row.fraction) * first + row.fraction * second;
+}
+
+// flow (B, T, h, w, 2), mask (B, T, 1, h', w') or without data: both of any size.
+template <class T>
+struct Sampling {
+  View<const T, 5> flow;
+  View<const T, 5> mask;
+
+  LAMI_HD Corners<T> corners(int64_t sample, int64_t time, int64_t y, int64_t x, int64_t height, int64_t width) const {
+    const T* map = flow.at(sample, time);
+    const T to_x = resized(map, flow.stride[2], flow.stride[3], flow.size[2], flow.size[3], y, x, height, width);
+    const T to_y = resized(map + flow.stride[4], flow.stride[2], flow.stride[3], flow.size[2], flow.size[3], y, x,
+                           height, width);
+    return corners_at(to_x, to_y, height, width);
+  }
+
+  LAMI_HD T mask_at(int64_t sample, int64_t time, int64_t y, int64_t x, int64_t height, int64_t width) const {
+    if (mask.data == nullptr) return T(1);
+    return resized(mask.at(sample, time), mask.stride[3], mask.stride[4], mask.size[3], mask.size[4], y, x, height,
+                   width);
+  }
+};
+
+// ---- host -----------------------------------------------------------------------------------------------------------
+
+// Whether wide loads along the channels (axis `channel`) are aligned for every pixel.
+inline bool packs(const Tensor& tensor, int channel, int64_t pack) {
+  bool fits = tensor.stride(channel) == 1 && tensor.size(channel) % pack == 0 &&
+              reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0;
+  for (int axis = 0; axis < tensor.dim(); ++axis) fits = fits && (axis == channel || tensor.stride(axis) % pack == 0);
+  return fits;
+}
+
+template <class S>
+Order order_of(const Tensor& features, const Tensor& outputs) {
+  if (features.stride(1) != 1 || features.size(1) == 1) return Order::planar;
+  constexpr int kPack = Pack<S>::kSize;
+  return packs(features, 1, kPack) && packs(outputs, 2, kPack) ? Order::packed : Order::packed_scalars;
+}
+
+// The inputs as kernels read them: features as they are (beside doubles as doubles), the rest in the compute type.
+struct WarpInputs {
+  ScalarType type;
+  std::vector<Tensor> features, masks;
+  Tensor flow;
+
+  WarpInputs(const char* op, const std::vector<Tensor>& of_features, const Tensor& of_flow,
+             const std::vector<Tensor>& of_masks)
+      : type(ScalarType::Float) {
+    check_tensor(op, "flow", of_flow, {-1, -1, -1, -1, 2});
+    STD_TORCH_CHECK(of_masks.empty() || of_masks.size() == of_features.size(), op, ": one mask a level, or none");
+    const int64_t b = of_flow.size(0), t = of_flow.size(1);
+    const bool has_pixels = of_flow.size(2) > 0 && of_flow.size(3) > 0;
+    const auto see = [&](const Tensor& tensor) {
+      check_same_device(op, of_flow, {&tensor});
+      if (tensor.scalar_type() == ScalarType::Double) type = ScalarType::Double;
+    };
+    see(of_flow);
+    for (const Tensor& level : of_features) {
+      check_tensor(op, "features", level, {b, -1, -1, -1});
+      STD_TORCH_CHECK(has_pixels || level.numel() == 0, op, ": flow has no pixels");
+      see(level);
+    }
+    for (size_t i = 0; i < of_masks.size(); ++i) {
+      check_tensor(op, "masks", of_masks[i], {b, t, 1, -1, -1});
+      STD_TORCH_CHECK(of_masks[i].numel() > 0 || t == 0 || of_features[i].numel() == 0, op, ": a mask has no pixels");
+      see(of_masks[i]);
+    }
+    flow = cast(of_flow, type);
+    for (const Tensor& mask : of_masks) masks.push_back(cast(mask, type));
+    for (const Tensor& level : of_features) {
+      features.push_back(type == ScalarType::Double ? cast(level, type) : level);
+    }
+  }
+
+  template <class T>
+  Sampling<T> sampling(size_t level) const {
+    Sampling<T> sampling{view<const T, 5>(flow), {}};
+    if (!masks.empty()) sampling.mask = view<const T, 5>(masks[level]);
+    return sampling;
+  }
+
+  // First level after `begin` that cannot share a launch with it.
+  size_t end_of_launch(size_t begin) const {
+    size_t end = begin + 1;
+    while (end < features.size() && end - begin < kMaxLevels &&
+           features[end].scalar_type() == features[begin].scalar_type()) {
+      ++end;
+    }
+    return end;
+  }
+};
+
+}  // namespace lami::cuda
