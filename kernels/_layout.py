@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_MOST_PIXELS = 2**31 - 2**16
-
 
 def is_channels_last(features: Tensor) -> bool:
     """Whether (B, C, H, W) is dense with the channels innermost; False where that is the contiguous layout too."""
@@ -28,9 +26,3 @@ def empty_like_layout(features: Tensor, shape: Sequence[int], dtype: torch.dtype
 def zeros_like_layout(features: Tensor, dtype: torch.dtype) -> Tensor:
     """Zeros of the shape of `features`: channels_last if it is, else contiguous."""
     return empty_like_layout(features, features.shape, dtype).zero_()
-
-
-def check_plane(op: str, height: int, width: int) -> None:
-    """Raises ValueError if the pixels of one image cannot be counted in 32 bits; batches and channels may be large."""
-    if height * width > _MOST_PIXELS:
-        raise ValueError(f"{op}: {height}x{width} pixels exceed the {_MOST_PIXELS} of one image; split it into tiles")

@@ -49,20 +49,24 @@ def gathered(buffer: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor
 
 
 @triton.jit
-def scatter_add(pointers, values, inside, scale_ptr):
-    """Add `values` at `pointers` where `inside`; `scale_ptr` is None, or holds the scale of an int64 buffer."""
-    if scale_ptr is None:
+def scatter_add(pointers, values, inside, scale):
+    """Add `values` at `pointers` where `inside`; `scale` is that of an int64 buffer, or None."""
+    if scale is None:
         tl.atomic_add(pointers, values, mask=inside, sem="relaxed")
     else:
-        fixed = values * tl.load(scale_ptr)
+        fixed = values * scale
         fixed = tl.where(tl.abs(fixed) < _CAPACITY, fixed, 0.0)  # also drops NaN, which has no integer
         tl.atomic_add(pointers, fixed.to(tl.int64), mask=inside, sem="relaxed")
 
 
 @triton.jit
 def scatter_corners(pointers, stride_y, stride_x, left, right, top, bottom, x_share, y_share, gradient, scale_ptr):
-    """Adjoint of `load_corners` and `interpolate`: add a sample's gradient into the 2 x 2 pixels it came from."""
-    scatter_add(pointers, gradient * ((1.0 - x_share) * (1.0 - y_share)), top & left, scale_ptr)
-    scatter_add(pointers + stride_x, gradient * (x_share * (1.0 - y_share)), top & right, scale_ptr)
-    scatter_add(pointers + stride_y, gradient * ((1.0 - x_share) * y_share), bottom & left, scale_ptr)
-    scatter_add(pointers + stride_y + stride_x, gradient * (x_share * y_share), bottom & right, scale_ptr)
+    """Adjoint of `load_corners` and `interpolate`: add a sample's gradient into the 2 x 2 pixels it came from.
+
+    scale_ptr: holds the scale of an int64 buffer; None for a floating-point one.
+    """
+    scale = scale_ptr if scale_ptr is None else tl.load(scale_ptr)
+    scatter_add(pointers, gradient * ((1.0 - x_share) * (1.0 - y_share)), top & left, scale)
+    scatter_add(pointers + stride_x, gradient * (x_share * (1.0 - y_share)), top & right, scale)
+    scatter_add(pointers + stride_y, gradient * ((1.0 - x_share) * y_share), bottom & left, scale)
+    scatter_add(pointers + stride_y + stride_x, gradient * (x_share * y_share), bottom & right, scale)
