@@ -9,12 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 _ROOT = Path(__file__).resolve().parents[1]
 _SHARED = Path(os.environ.get("LAMI_SHARED", _ROOT.parent / "shared"))
 
 # Small tensors gain nothing from more threads and lose a lot when cores are shared.
 torch.set_num_threads(1)
+
+# The same examples in every run, no deadline on shared cores. Fixtures name a device or a backend: nothing to reset.
+settings.register_profile(
+    "tests", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("tests")
 
 
 def _folder(name: str, content: str) -> Path:

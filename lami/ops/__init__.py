@@ -14,9 +14,9 @@ fp32, or in fp64 if an input is fp64. Backward passes are deterministic on a CPU
 
 import torch as _torch
 
-from lami.ops._backend import triton_interpreted as _triton_interpreted
+from lami.ops import _backend
+from lami.ops import _library as _ops
 from lami.ops._backend import use_backend
-from lami.ops._library import register_triton as _register_triton
 from lami.ops.anytime_keypoints import anytime_keypoints
 from lami.ops.anytime_motion_features import anytime_motion_features
 from lami.ops.anytime_warp import anytime_warp
@@ -29,8 +29,9 @@ from lami.ops.tps_grid import tps_grid, tps_points
 from lami.ops.tps_warp import tps_warp
 from lami.ops.warp import warp
 
-if _triton_interpreted() or _torch.cuda.is_available():
-    _register_triton()
+if _backend.triton_interpreted() or _torch.cuda.is_available():
+    _ops.register_triton()
+_backend.look(_ops.registered())
 
 __all__ = [
     "anytime_keypoints",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -53,8 +53,31 @@ def triton_interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
+class _Known:
+    """What has been found out, once: it cannot change while the process runs, and compilers cannot trace the search."""
+
+    reasons: dict[tuple[str, str, str], str | None] = {}
+    automatic: dict[tuple[str, str], str] = {}
+
+
+def look(ops: Iterable[str]) -> None:
+    """Find out which backends are here, so that tracing a call only reads it."""
+    devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    for op in ops:
+        for device in devices:
+            for backend in NAMES:
+                missing(backend, op, device)
+
+
 def missing(backend: str, op: str, device: str) -> str | None:
     """Why a backend cannot run an op on a type of device, with what to do; None if it can."""
+    key = (backend, op, device)
+    if key not in _Known.reasons:
+        _Known.reasons[key] = _search(*key)
+    return _Known.reasons[key]
+
+
+def _search(backend: str, op: str, device: str) -> str | None:
     if backend == "reference":
         return None
     if backend == "native":
@@ -78,12 +101,6 @@ def automatic(op: str, device: str) -> str:
     return next((backend for backend in order if missing(backend, op, device) is None), "reference")
 
 
-class _Table:
-    """Automatic choices, made once: they cannot change while the process runs."""
-
-    chosen: dict[tuple[str, str], str] = {}
-
-
 def choose(op: str, device: torch.device) -> str:
     """The backend of a call.
 
@@ -93,9 +110,9 @@ def choose(op: str, device: torch.device) -> str:
     name = _Choice.name
     if name is None:
         key = (op, device.type)
-        if key not in _Table.chosen:
-            _Table.chosen[key] = automatic(op, device.type)
-        return _Table.chosen[key]
+        if key not in _Known.automatic:
+            _Known.automatic[key] = automatic(op, device.type)
+        return _Known.automatic[key]
     reason = missing(name, op, device.type)
     if reason is not None:
         raise BackendUnavailableError(f"{op} cannot run on the {name} backend: {reason}")

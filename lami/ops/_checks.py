@@ -12,7 +12,8 @@ def check_shapes(op: str, **arguments: tuple[Tensor | None, str]) -> dict[str, i
     """Bind the letters of each argument's shape, for instance `"B K N 2"`, across all arguments.
 
     Numbers must match exactly, a letter must have one value everywhere, a leading `...` accepts any batch dimensions
-    and `_` any size. Arguments that are None are passed over. Also requires floating-point tensors on one device.
+    and `_` any size; `"B 3 3 or None"` is for arguments that may be missing. Also requires floating-point tensors on
+    one device.
 
     Raises:
         TypeError: an argument is not a floating-point tensor.
@@ -21,13 +22,14 @@ def check_shapes(op: str, **arguments: tuple[Tensor | None, str]) -> dict[str, i
     bound: dict[str, int] = {}
     device: tuple[str, torch.device] | None = None
     for name, (tensor, spec) in arguments.items():
-        if tensor is None:
+        if tensor is None and spec.endswith(" or None"):
             continue
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
         if not tensor.is_floating_point():
             raise TypeError(f"{op}: {name} must be floating point, got {tensor.dtype}; convert it with .float()")
-        letters = spec.split()
+        letters = spec.removesuffix(" or None").split()
+        wanted_shape = ", ".join(letters)
         shape: Sequence[int] = tensor.shape
         if letters[0] == "...":
             letters = letters[1:]
@@ -42,7 +44,7 @@ def check_shapes(op: str, **arguments: tuple[Tensor | None, str]) -> dict[str, i
         if not matches:
             wanted_sizes = ", ".join(f"{letter}={size}" for letter, size in known.items())
             raise ValueError(
-                f"{op}: {name} must have shape ({', '.join(spec.split())})"
+                f"{op}: {name} must have shape ({wanted_shape})"
                 f"{f' with {wanted_sizes}' if known else ''}, got {tuple(tensor.shape)}"
             )
         if device is not None and device[1] != tensor.device:
@@ -73,7 +75,16 @@ def check_size(op: str, size: tuple[int, int]) -> None:
         raise ValueError(f"{op}: size must be (height, width), got {tuple(size)}")
 
 
+def check_resizable(op: str, size: tuple[int, int], **sizes: tuple[int, int]) -> None:
+    """Raises ValueError for a map without pixels that has to be resized to a size that has some."""
+    for name, given in sizes.items():
+        if 0 in given and 0 not in size:
+            raise ValueError(f"{op}: {name} of size {given} cannot be resized to {size}; it needs at least one pixel")
+
+
 def check_splines(op: str, bound: dict[str, int]) -> None:
+    if bound.get("K") == 0:
+        raise ValueError(f"{op}: keypoints must form at least one spline, got K = 0")
     if not 3 <= bound["N"] <= 16:
         raise ValueError(f"{op}: a spline takes 3 to 16 control points, got {bound['N']}")
 

@@ -61,6 +61,11 @@ def register(op: FusedOp) -> FusedOp:
     return op
 
 
+def registered() -> list[str]:
+    """Names of all ops."""
+    return [op.name for op in _registered]
+
+
 def register_triton() -> None:
     """Define the Triton ops of all registered ops, and let `lami::name` run them on CUDA where csrc has no kernel.
 

@@ -43,7 +43,7 @@ def anytime_motion_features(
         kp_source=(kp_source, "B K N 2"),
         kp_driving=(kp_driving, "B K N 2"),
         times=(times, "... T"),
-        background=(background, "B T 3 3" if each_time else "B 3 3"),
+        background=(background, f"B {'T ' if each_time else ''}3 3 or None"),
     )
     check_splines("anytime_motion_features", bound)
     check_variance("anytime_motion_features", variance)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lami.ops import reference
 from lami.ops._backend import choose
-from lami.ops._checks import check_shapes
+from lami.ops._checks import check_resizable, check_shapes
 from lami.ops._library import FusedOp, gradient_like, register
 from lami.ops.warp import fused_warp
 
@@ -31,12 +31,16 @@ def anytime_warp(features: Sequence[Tensor], flow: Tensor, masks: Sequence[Tenso
     if masks is not None and len(masks) != len(features):
         raise ValueError(f"anytime_warp: one mask for each of the {len(features)} levels is needed, got {len(masks)}")
     for level, level_features in enumerate(features):
-        check_shapes(
+        bound = check_shapes(
             "anytime_warp",
             features=(level_features, "B C H W"),
             flow=(flow, "B T h w 2"),
-            masks=(None if masks is None else masks[level], "B T 1 _ _"),
+            **({} if masks is None else {"masks": (masks[level], "B T 1 _ _")}),
         )
+        sizes = {"flow": (bound["h"], bound["w"])}
+        if masks is not None:
+            sizes["masks"] = (masks[level].shape[3], masks[level].shape[4])
+        check_resizable("anytime_warp", (bound["H"], bound["W"]), **sizes)
     if not features:
         return []
     backend = choose("anytime_warp", flow.device)

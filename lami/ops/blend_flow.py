@@ -42,7 +42,7 @@ def blend_flow(
         logits=(logits, "B M h w"),
         kp_driving=(kp_driving, "B K N 2"),
         kp_source=(kp_source, "B K N 2"),
-        background=(background, "B 3 3"),
+        background=(background, "B 3 3 or None"),
     )
     check_blend("blend_flow", bound, logits, keep, dropout)
     backend = choose("blend_flow", logits.device)

@@ -35,7 +35,7 @@ def motion_features(
         source=(source, "B C h w"),
         kp_driving=(kp_driving, "B K N 2"),
         kp_source=(kp_source, "B K N 2"),
-        background=(background, "B 3 3"),
+        background=(background, "B 3 3 or None"),
     )
     check_splines("motion_features", bound)
     check_variance("motion_features", variance)

@@ -104,12 +104,13 @@ def motion_features(
     size = (source.shape[2], source.shape[3])
     with _full_precision(source.device):
         dtype = compute_dtype(source, kp_driving, kp_source, background)
+        kp_driving, kp_source = kp_driving.to(dtype), kp_source.to(dtype)
         heatmaps = keypoint_heatmaps(kp_driving.flatten(1, 2), kp_source.flatten(1, 2), size, variance)
         grids = _candidate_grids(kp_driving, kp_source, background, size, dtype)
         # All motions of a sample read the same image, so they form one tall grid and the source is never repeated.
         warped = _sample(source.to(dtype), grids.flatten(1, 2))
         warped = warped.unflatten(2, (grids.shape[1], size[0])).transpose(1, 2).flatten(1, 2)
-        return torch.cat((heatmaps.to(dtype), warped), dim=1).to(source.dtype)
+        return torch.cat((heatmaps, warped), dim=1).to(source.dtype)
 
 
 def blend_flow(
@@ -138,9 +139,11 @@ def blend_flow(
 def _sample(features: Tensor, grid: Tensor, padding_mode: str = "zeros", align_corners: bool = True) -> Tensor:
     """Bilinear sampling where NaN and huge coordinates lie outside the image, without gradient.
 
-    torch's own kernel gives NaN for them, or reads out of bounds.
+    torch's own kernel gives NaN for them, or reads out of bounds. Features without pixels are the padding value, 0.
     """
     grid = grid.nan_to_num(nan=-_FAR).clamp(-_FAR, _FAR)
+    if 0 in features.shape[2:]:
+        features = F.pad(features, (0, 1, 0, 1))
     return F.grid_sample(features, grid, padding_mode=padding_mode, align_corners=align_corners)
 
 
@@ -148,6 +151,8 @@ def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear, align_corners, of (B, C, h, w)."""
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
+    if 0 in size:  # which F.interpolate refuses
+        return maps.sum((2, 3), keepdim=True).expand(*maps.shape[:2], *size)
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lami.ops import reference
 from lami.ops._backend import choose
-from lami.ops._checks import check_blend, check_shapes
+from lami.ops._checks import check_blend, check_resizable, check_shapes
 from lami.ops._library import FusedOp, empty_like_features, given, gradient_like, register
 
 
@@ -31,7 +31,7 @@ def tps_warp(
         warped (B, C, H, W) in the dtype of `image`, and flow (B, h, w, 2), fp32 or fp64 for fp64 input.
 
     Raises:
-        TypeError, ValueError: as `blend_flow`.
+        TypeError, ValueError: as `blend_flow`, or logits without pixels for an image that has some.
     """
     bound = check_shapes(
         "tps_warp",
@@ -39,9 +39,10 @@ def tps_warp(
         logits=(logits, "B M h w"),
         kp_driving=(kp_driving, "B K N 2"),
         kp_source=(kp_source, "B K N 2"),
-        background=(background, "B 3 3"),
+        background=(background, "B 3 3 or None"),
     )
     check_blend("tps_warp", bound, logits, keep, dropout)
+    check_resizable("tps_warp", (bound["H"], bound["W"]), logits=(bound["h"], bound["w"]))
     backend = choose("tps_warp", image.device)
     if backend == "reference":
         return reference.tps_warp(image, logits, kp_driving, kp_source, background, keep, dropout)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lami.ops import reference
 from lami.ops._backend import choose
-from lami.ops._checks import check_padding, check_shapes
+from lami.ops._checks import check_padding, check_resizable, check_shapes
 from lami.ops._library import FusedOp, empty_like_features, given, gradient_like, register
 
 
@@ -35,10 +35,12 @@ def warp(
         (B, C, H, W) in the dtype of `features`, channels_last if the features are.
 
     Raises:
-        TypeError, ValueError: wrong dtype, shape or device, or an unknown padding mode.
+        TypeError, ValueError: wrong dtype, shape or device, an unknown padding mode, or a flow or mask without pixels.
     """
-    check_shapes("warp", features=(features, "B C H W"), flow=(flow, "B h w 2"), mask=(mask, "B 1 _ _"))
+    bound = check_shapes("warp", features=(features, "B C H W"), flow=(flow, "B h w 2"), mask=(mask, "B 1 _ _ or None"))
     check_padding("warp", padding_mode)
+    sizes = {"flow": (bound["h"], bound["w"])} | ({} if mask is None else {"mask": (mask.shape[2], mask.shape[3])})
+    check_resizable("warp", (bound["H"], bound["W"]), **sizes)
     backend = choose("warp", features.device)
     if backend == "reference":
         return reference.warp(features, flow, mask, padding_mode, align_corners)
