@@ -14,14 +14,21 @@ from lami.kernels._sampling_kernels import backward_kernel, forward_kernel
 from lami.kernels._scatter import fixed_point_scale, gathered, scatter_buffer
 
 _THREADS = 128
+_MANY_CHANNELS = 8
+"""Fewer channels of a pixel do not fill the 32 bytes that memory gives at once."""
 
 
-def _power_of_two(least: int, most: int) -> int:
+def power_of_two(least: int, most: int) -> int:
     """The smallest power of two of at least `least`, or `most`: an int also where `least` is symbolic."""
     power = 1
     while power < most and power < least:
         power *= 2
     return power
+
+
+def channel_axis(features: Tensor) -> int:
+    """CHANNEL_AXIS of the kernels: 1 if neighbouring threads are to read channels, 0 if pixels."""
+    return int(is_channels_last(features) and features.shape[1] >= _MANY_CHANNELS)
 
 
 class Tile(NamedTuple):
@@ -35,12 +42,12 @@ class Tile(NamedTuple):
     @classmethod
     def of(cls, features: Tensor, most_per_thread: int) -> Tile:
         """Chosen by the layout of `features`; `most_per_thread` bounds the registers that a tile takes."""
-        if is_channels_last(features):
+        if channel_axis(features) == 1:
             # A thread reads 16 bytes of neighbouring channels at once, a few threads all channels of a pixel.
             elements = _THREADS * min(16 // features.element_size(), most_per_thread)
-            channels = _power_of_two(features.shape[1], 64)
+            channels = power_of_two(features.shape[1], 64)
             return cls(1, channels, elements // channels, 256)
-        return cls(0, _power_of_two(features.shape[1], 4), _THREADS, 64)
+        return cls(0, power_of_two(features.shape[1], 4), _THREADS, 64)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -53,7 +60,7 @@ class Tile(NamedTuple):
         }
 
 
-def _plane_strides(maps: Tensor) -> tuple[int, int]:
+def plane_strides(maps: Tensor) -> tuple[int, int]:
     """(channel, pixel) strides of a dense (B, C, H, W) in the layout of `empty_like_layout`."""
     if is_channels_last(maps):
         return 1, maps.shape[1]
@@ -95,7 +102,7 @@ def sample(
         output,
         *features.stride(),
         *_map_strides(flow, mask),
-        *_plane_strides(output),
+        *plane_strides(output),
         samples // features.shape[0],
         channels,
         *features.shape[2:],
@@ -135,9 +142,9 @@ def sample_backward(
     needs_mask = needs_mask and mask is not None
     if grad.numel() == 0 or features.numel() == 0:
         return (
-            zeros_like_layout(features, features.dtype) if needs_features else features.new_empty(0),
-            flow.new_zeros(flow.shape) if needs_flow else flow.new_empty(0),
-            mask.new_zeros(mask.shape) if mask is not None and needs_mask else flow.new_empty(0),
+            zeros_like_layout(features, features.dtype) if needs_features else grad.new_empty(0),
+            flow.new_zeros(flow.shape) if needs_flow else grad.new_empty(0),
+            mask.new_zeros(mask.shape) if mask is not None and needs_mask else grad.new_empty(0),
         )
     _check_maps(op, flow, mask)
     times = samples // features.shape[0]
@@ -161,7 +168,7 @@ def sample_backward(
         *grad.stride(),
         *features.stride(),
         *_map_strides(flow, mask),
-        *(_plane_strides(buffer) if buffer is not None else (0, 0)),
+        *(plane_strides(buffer) if buffer is not None else (0, 0)),
         samples,
         times,
         channels,
@@ -182,11 +189,11 @@ def sample_backward(
         whole = parts[0] if parts.shape[0] == 1 else parts.sum(0)
         return resize_adjoint(whole, height, width, dtype)
 
-    grad_mask = flow.new_empty(0)
+    grad_mask = grad.new_empty(0)
     if mask is not None and mask_parts is not None:
         grad_mask = before_resize(mask_parts, *mask.shape[2:], mask.dtype).view(mask.shape)
     return (
-        features.new_empty(0) if buffer is None else gathered(buffer, scale, features.dtype),
-        flow.new_empty(0) if flow_parts is None else before_resize(flow_parts, *flow.shape[1:3], flow.dtype),
+        grad.new_empty(0) if buffer is None else gathered(buffer, scale, features.dtype),
+        grad.new_empty(0) if flow_parts is None else before_resize(flow_parts, *flow.shape[1:3], flow.dtype),
         grad_mask,
     )
