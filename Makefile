@@ -11,13 +11,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint weights clean
+.PHONY: help install demo test lint bench gpu weights clean
 
 help:
 	@echo "make install   create $(VENV) with lami and everything it needs"
 	@echo "make demo      run the demonstration into out/demo"
 	@echo "make test      run the quick tests"
 	@echo "make lint      check style and types"
+	@echo "make bench     measure the fused ops beside eager PyTorch (half an hour on a CPU)"
+	@echo "make gpu       on a machine with a GPU: build, all tests, compute-sanitizer and benchmarks into one folder"
 	@echo "make weights   train the demonstration's weights anew (an hour or more on a CPU)"
 	@echo "make clean     remove $(VENV), build products and caches"
 
@@ -43,6 +45,13 @@ lint: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python -m benchmarks.ops
+	$(BIN)/python -m benchmarks.ops.report
+
+gpu: install
+	$(BIN)/python benchmarks/gpu.py
 
 # The keypoints come first, alone: without images a step takes a fraction of the time.
 weights: install

@@ -1,0 +1,23 @@
+"""All levels of the generator's encoder warped by the flows of several times."""
+
+from benchmarks.ops import eager
+from benchmarks.ops.bench_warp import LEVELS
+from benchmarks.ops.cases import Benchmark, Case, Inputs, Size, Targets
+from lami import ops
+
+
+def setup(size: Size, inputs: Inputs) -> Case:
+    b, t = size.batch, size.times
+    levels = [(channels, side * size.side // 256) for channels, side in LEVELS]
+    features = [inputs.normal(b, channels, side, side) for channels, side in levels]
+    masks = [inputs.uniform(b, t, 1, side, side) for _, side in levels]
+    return Case((features, inputs.flow(b, t, side=size.flow), masks), ops.anytime_warp, eager.anytime_warp)
+
+
+BENCHMARK = Benchmark(
+    "anytime_warp",
+    setup,
+    named={"3 times, 4 levels of 256x256": (Size(side=256), Targets(both=3, memory=0.4))},
+    sweep=lambda side, batch: Size(batch=batch, side=side, flow=max(side // 4, 2)),
+    limits="The results alone are three times the features, as are their gradients: memory bandwidth.",
+)

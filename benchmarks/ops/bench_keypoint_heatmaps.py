@@ -1,0 +1,23 @@
+"""Differences of Gaussians around the keypoints of driving and source."""
+
+from benchmarks.ops import eager
+from benchmarks.ops.cases import Benchmark, Case, Inputs, Size
+from lami import ops
+
+
+def setup(size: Size, inputs: Inputs) -> Case:
+    driving, source = inputs.keypoints(size)
+    points = tuple(kp.detach().flatten(1, 2).requires_grad_() for kp in (driving, source))
+    return Case(
+        points,
+        lambda *keypoints: ops.keypoint_heatmaps(*keypoints, (size.side, size.side)),
+        lambda *keypoints: eager.keypoint_heatmaps(*keypoints, (size.side, size.side)),
+    )
+
+
+BENCHMARK = Benchmark(
+    "keypoint_heatmaps",
+    setup,
+    named={},
+    limits="The result is written once: memory bandwidth.",
+)

@@ -1,0 +1,19 @@
+"""The dense motion network's input; gradients as in training: of keypoints and background, not of the image."""
+
+from benchmarks.ops import eager
+from benchmarks.ops.cases import Benchmark, Case, Inputs, Size, Targets
+from lami import ops
+
+
+def setup(size: Size, inputs: Inputs) -> Case:
+    source = inputs.uniform(size.batch, size.channels, size.side, size.side).detach()
+    arguments = (source, *inputs.keypoints(size), inputs.background(size.batch))
+    return Case(arguments, ops.motion_features, eager.motion_features)
+
+
+BENCHMARK = Benchmark(
+    "motion_features",
+    setup,
+    named={"B=4, K=10, N=5, 64x64": (Size(), Targets(forward=10, both=6))},
+    limits="One logarithm for each pixel, spline and control point, and reads of the source at scattered places.",
+)

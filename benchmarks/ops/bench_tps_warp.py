@@ -1,0 +1,20 @@
+"""Blended flow and the image warped by it."""
+
+from benchmarks.ops import eager
+from benchmarks.ops.cases import Benchmark, Case, Inputs, Size, Targets
+from lami import ops
+
+
+def setup(size: Size, inputs: Inputs) -> Case:
+    image = inputs.uniform(size.batch, size.channels, size.side, size.side)
+    logits = inputs.normal(size.batch, size.splines + 1, size.flow, size.flow)
+    arguments = (image, logits, *inputs.keypoints(size), inputs.background(size.batch))
+    return Case(arguments, ops.tps_warp, eager.tps_warp)
+
+
+BENCHMARK = Benchmark(
+    "tps_warp",
+    setup,
+    named={"image 256x256, flow 64x64": (Size(side=256), Targets())},
+    limits="One logarithm for each pixel, spline and control point, forwards and again backwards.",
+)

@@ -1,0 +1,25 @@
+"""One level of the generator's encoder: flow and mask resized, features sampled and masked."""
+
+from benchmarks.ops import eager
+from benchmarks.ops.cases import Benchmark, Case, Inputs, Size, Targets
+from lami import ops
+
+LEVELS = ((64, 256), (128, 128), (256, 64), (512, 32))
+"""Channels and side of TPSMM's four generator levels for images of 256 pixels."""
+
+
+def setup(size: Size, inputs: Inputs) -> Case:
+    features = inputs.normal(size.batch, size.channels, size.side, size.side)
+    mask = inputs.uniform(size.batch, 1, size.flow, size.flow)
+    return Case((features, inputs.flow(size.batch, side=size.flow), mask), ops.warp, eager.warp)
+
+
+BENCHMARK = Benchmark(
+    "warp",
+    setup,
+    named={
+        f"{channels}@{side}x{side}": (Size(side=side, channels=channels), Targets(both=2)) for channels, side in LEVELS
+    },
+    sweep=lambda side, batch: Size(batch=batch, side=side, flow=max(side // 4, 2), channels=64),
+    limits="Features are read and written once forwards, and read, added to and written backwards: memory bandwidth.",
+)
