@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -135,4 +136,8 @@ def keypoint_heatmaps_backward(
             num_warps=4,
         )
     grad_driving, grad_source = partial.sum(2).split(2, dim=-1)
-    return grad_driving.to(kp_driving.dtype).contiguous(), grad_source.to(kp_source.dtype).contiguous()
+    # Copies: the outputs of an op must not share memory.
+    return (
+        grad_driving.to(kp_driving.dtype, copy=True, memory_format=torch.contiguous_format),
+        grad_source.to(kp_source.dtype, copy=True, memory_format=torch.contiguous_format),
+    )
