@@ -115,5 +115,7 @@ def tps_grid_backward(
     return (
         grad_theta.reshape(theta.shape).to(theta.dtype, copy=True, memory_format=torch.contiguous_format),
         grad_weights.reshape(weights.shape).to(weights.dtype, copy=True, memory_format=torch.contiguous_format),
-        grad_points.reshape(control_points.shape).to(control_points.dtype, copy=True, memory_format=torch.contiguous_format),
+        grad_points.reshape(control_points.shape).to(
+            control_points.dtype, copy=True, memory_format=torch.contiguous_format
+        ),
     )
