@@ -51,11 +51,11 @@ struct FeaturesKernel {
     const T* still = motions.kp_source + 2 * n * (int64_t{sample} * motions.splines + spline);
     for (int i = 0; i < n; ++i) {
       S* heatmap = pixel + (motions.heatmap(spline) + i) * plane;
-      const T before = gaussian(squared(x - still[2 * i], y - still[2 * i + 1]), motions.variance);
+      const T before = motions.heat(x - still[2 * i], y - still[2 * i + 1]);
       for (int t = 0; t < motions.times; ++t, heatmap += motions.outputs() * plane) {
         const int64_t moment = int64_t{sample} * motions.times + t;
         const T* now = motions.moved + 2 * (n * (moment * motions.splines + spline) + i);
-        *heatmap = static_cast<S>(gaussian(squared(x - now[0], y - now[1]), motions.variance) - before);
+        *heatmap = static_cast<S>(motions.heat(x - now[0], y - now[1]) - before);
       }
     }
   }

@@ -23,7 +23,7 @@ struct Motions {
   const T* weights;
   const T* background;
   int times, splines, n;
-  T variance;
+  T falloff;  // of the heatmaps: -1 / (2 variance)
 
   LAMI_HD int height() const { return static_cast<int>(source.size[2]); }
   LAMI_HD int width() const { return static_cast<int>(source.size[3]); }
@@ -31,6 +31,8 @@ struct Motions {
   LAMI_HD int64_t outputs() const { return int64_t{splines} * n + 1 + (splines + 1) * channels(); }
   LAMI_HD int64_t heatmap(int spline) const { return 1 + int64_t{spline} * n; }
   LAMI_HD int64_t warped(int motion) const { return int64_t{splines} * n + 1 + motion * channels(); }
+
+  LAMI_HD T heat(T x, T y) const { return exponential((x * x + y * y) * falloff); }
 
   LAMI_HD int64_t spline_index(int64_t moment, int motion) const { return moment * splines + (motion - 1); }
 
@@ -61,11 +63,6 @@ struct Tiling {
   LAMI_HD int left(int tile) const { return tile % across * kWidth; }
   LAMI_HD int top(int tile) const { return tile / across * kHeight; }
 };
-
-template <class T>
-LAMI_HD T squared(T x, T y) {
-  return x * x + y * y;
-}
 
 // Small inputs in the compute type, and the splines of all times.
 template <class T>
@@ -102,7 +99,7 @@ struct Fitted {
             static_cast<int>(times.size(1)),
             static_cast<int>(kp_source.size(1)),
             static_cast<int>(kp_source.size(2)),
-            static_cast<T>(variance)};
+            static_cast<T>(-0.5 / variance)};
   }
 };
 

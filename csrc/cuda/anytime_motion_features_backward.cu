@@ -140,9 +140,10 @@ struct BackwardKernel {
     for_each_row([&](int row, T y, Point<T> of_position) {
       const Point<T> from_now = {x - now.x, y - now.y}, from_still = {x - still.x, y - still.y};
       const RadialTerm<T> term = radial_term(from_now.x, from_now.y, weight, of_position);
-      const T g = static_cast<T>(heatmap[row * grad.stride[3]]) / motions.variance;
-      const T of_now = g * gaussian(squared(from_now.x, from_now.y), motions.variance);
-      const T of_still = g * gaussian(squared(from_still.x, from_still.y), motions.variance);
+      // d heat / d centre = heat (p - c) / variance
+      const T g = T(-2) * motions.falloff * static_cast<T>(heatmap[row * grad.stride[3]]);
+      const T of_now = g * motions.heat(from_now.x, from_now.y);
+      const T of_still = g * motions.heat(from_still.x, from_still.y);
       sums[0] += term.grad_weight.x;
       sums[1] += term.grad_weight.y;
       sums[2] += term.grad_point.x + of_now * from_now.x;

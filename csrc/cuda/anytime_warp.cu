@@ -32,12 +32,12 @@ struct WarpKernel {
     const int place = block.index - level.first_block, rest = place / level.tiles;
     const int tile = place % level.tiles, chunk = rest % level.chunks;
     const int64_t sample = rest / level.chunks;
-    const int64_t height = level.features.size[2], width = level.features.size[3];
-    const int64_t start = int64_t{tile} * kPixels;
+    const int height = static_cast<int>(level.features.size[2]), width = static_cast<int>(level.features.size[3]);
+    const int start = tile * kPixels;
 
     const PixelBlock mine(block.thread, level.order);
-    const int64_t pixel = start + mine.pixel, y = pixel / width, x = pixel % width;
-    const int64_t located = start + block.thread, located_y = located / width, located_x = located % width;
+    const int pixel = start + mine.pixel, y = pixel / width, x = pixel % width;
+    const int located = start + block.thread, located_y = located / width, located_x = located % width;
     for (int64_t time = 0; time < level.warped.size[1]; ++time) {
       if (block.thread < kPixels && located < height * width) {
         shared.corners[block.thread] = level.sampling.corners(sample, time, located_y, located_x, height, width);
@@ -108,7 +108,7 @@ std::vector<Tensor> anytime_warp(const std::vector<Tensor>& features, const Tens
       for (size_t i = begin; i < inputs.end_of_launch(begin); ++i) {
         const Tensor& level = inputs.features[i];
         if (warped[i].numel() == 0) continue;
-        const int64_t tiles = ceil_div(level.size(2) * level.size(3), Kernel::kPixels);
+        const int64_t tiles = tiles_of(kOp, level);
         const int64_t chunks = ceil_div(level.size(1), Kernel::kChannels);
         kernel.levels[kernel.count++] = {view<const S, 4>(level),       inputs.sampling<T>(i),
                                          view<S, 5>(warped[i]),         order_of<S>(level, warped[i]),

@@ -94,6 +94,12 @@ inline bool packs(const Tensor& tensor, int channel, int64_t pack) {
   return fits;
 }
 
+inline int64_t tiles_of(const char* op, const Tensor& features) {
+  const int64_t plane = features.size(2) * features.size(3);
+  STD_TORCH_CHECK(plane <= INT_MAX - PixelBlock::kPixels, op, ": features have more than 2^31 pixels");
+  return ceil_div(plane, PixelBlock::kPixels);
+}
+
 template <class S>
 Order order_of(const Tensor& features, const Tensor& outputs) {
   if (features.stride(1) != 1 || features.size(1) == 1) return Order::planar;

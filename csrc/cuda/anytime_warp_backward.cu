@@ -46,16 +46,16 @@ struct BackwardKernel {
     const int place = block.index - level.first_block, tile = place % level.tiles;
     const int64_t moment = place / level.tiles, times = level.grad.size[1];
     const int64_t sample = moment / times, time = moment % times;
-    const int64_t height = level.features.size[2], width = level.features.size[3], plane = height * width;
-    const int64_t start = int64_t{tile} * kPixels, located = start + block.thread;
+    const int height = static_cast<int>(level.features.size[2]), width = static_cast<int>(level.features.size[3]);
+    const int plane = height * width, start = tile * kPixels, located = start + block.thread;
     if (block.thread < kPixels && located < plane) {
-      const int64_t y = located / width, x = located % width;
+      const int y = located / width, x = located % width;
       shared.corners[block.thread] = level.sampling.corners(sample, time, y, x, height, width);
       shared.mask[block.thread] = level.sampling.mask_at(sample, time, y, x, height, width);
     }
     block.sync();
     const PixelBlock mine(block.thread, level.order);
-    const int64_t pixel = start + mine.pixel;
+    const int pixel = start + mine.pixel;
     Sums sums = {T(0), T(0), T(0)};
     if (pixel < plane) {
       const S* incoming = level.grad.at(sample, time, 0, pixel / width, pixel % width);
@@ -203,7 +203,7 @@ void backward_levels(const Stream& stream, const WarpInputs& inputs, const std::
   for (size_t i = begin; i < end; ++i) {
     const Tensor& features = inputs.features[i];
     const int64_t height = features.size(2), width = features.size(3), plane = height * width;
-    const int64_t tiles = ceil_div(plane, Kernel::kPixels);
+    const int64_t tiles = tiles_of("anytime_warp_backward", features);
     typename Kernel::Level level{view<const S, 4>(features), inputs.sampling<T>(i), view<const S, 5>(grads[i]), {}, {},
                                  nullptr, nullptr, order_of<S>(features, grads[i]), static_cast<int>(tiles),
                                  static_cast<int>(blocks)};
