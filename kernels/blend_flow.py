@@ -131,7 +131,7 @@ def blend_flow_backward(
             )
 
     def parameter_gradients(first_motion: int, selected: int, size: int) -> Tensor:
-        """(B, selected, size)."""
+        """Partial sums (B, selected, blocks, size)."""
         per_motion = blocks(height * width, _REDUCTION_BLOCK)
         partial = control_points.new_empty((samples, selected, per_motion, size))
         if partial.numel() > 0:
@@ -153,10 +153,11 @@ def blend_flow_backward(
                 BLOCK=_REDUCTION_BLOCK,
                 num_warps=1,
             )
-        return partial.sum(2)
+        return partial
 
     if needs_keypoints:
-        grad_theta, grad_weights, direct = parameter_gradients(1, splines, 6 + 4 * n).split((6, 2 * n, 2 * n), dim=-1)
+        partial = parameter_gradients(1, splines, 6 + 4 * n)
+        grad_theta, grad_weights, direct = (part.sum(2) for part in partial.split((6, 2 * n, 2 * n), dim=-1))
         through_fit, grad_values = fit_tps_backward(
             grad_theta.reshape(theta.shape),
             grad_weights.reshape(weights.shape),
@@ -168,5 +169,5 @@ def blend_flow_backward(
         grad_driving = (through_fit + direct.reshape(control_points.shape)).to(kp_driving.dtype)
         grad_source = grad_values.to(kp_source.dtype)
     if background is not None and needs_background:
-        grad_background = parameter_gradients(0, 1, 9).reshape(background.shape).to(background.dtype)
+        grad_background = parameter_gradients(0, 1, 9).sum(2).reshape(background.shape).to(background.dtype)
     return grad_logits, grad_driving, grad_source, grad_background

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -135,9 +134,6 @@ def keypoint_heatmaps_backward(
             BLOCK=_BACKWARD_BLOCK,
             num_warps=4,
         )
-    grad_driving, grad_source = partial.sum(2).split(2, dim=-1)
-    # Copies: the outputs of an op must not share memory.
-    return (
-        grad_driving.to(kp_driving.dtype, copy=True, memory_format=torch.contiguous_format),
-        grad_source.to(kp_source.dtype, copy=True, memory_format=torch.contiguous_format),
-    )
+    # Each part is summed by itself, because results of an op must not share memory.
+    grad_driving, grad_source = (part.sum(2) for part in partial.split(2, dim=-1))
+    return grad_driving.to(kp_driving.dtype), grad_source.to(kp_source.dtype)

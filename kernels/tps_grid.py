@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -110,12 +109,10 @@ def tps_grid_backward(
             BLOCK=_BACKWARD_BLOCK,
             num_warps=1,
         )
-    grad_theta, grad_weights, grad_points = partial.sum(1).split((6, 2 * n, 2 * n), dim=-1)
-    # Copies: the outputs of an op must not share memory.
+    # Each part is summed by itself, because results of an op must not share memory.
+    grad_theta, grad_weights, grad_points = (part.sum(1) for part in partial.split((6, 2 * n, 2 * n), dim=-1))
     return (
-        grad_theta.reshape(theta.shape).to(theta.dtype, copy=True, memory_format=torch.contiguous_format),
-        grad_weights.reshape(weights.shape).to(weights.dtype, copy=True, memory_format=torch.contiguous_format),
-        grad_points.reshape(control_points.shape).to(
-            control_points.dtype, copy=True, memory_format=torch.contiguous_format
-        ),
+        grad_theta.reshape(theta.shape).to(theta.dtype),
+        grad_weights.reshape(weights.shape).to(weights.dtype),
+        grad_points.reshape(control_points.shape).to(control_points.dtype),
     )
