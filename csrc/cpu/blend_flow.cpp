@@ -1,4 +1,6 @@
 // blend_flow: one task a row forward, a block of rows backward.
+#include "blend_flow.h"
+
 #include "blend.h"
 
 #include "motions.h"
@@ -27,15 +29,17 @@ struct Keep {
   std::optional<Tensor> dense;
 };
 
-std::tuple<Tensor, Tensor> blend_flow(const Tensor& logits, const Tensor& kp_driving, const Tensor& kp_source,
-                                      const std::optional<Tensor>& background, const std::optional<Tensor>& keep,
-                                      bool corrected) {
+}  // namespace
+
+std::tuple<Tensor, Tensor> blend(const Tensor& logits, const Tensor& kp_driving, const Tensor& kp_source,
+                                 const std::optional<Tensor>& background, const std::optional<Tensor>& keep,
+                                 bool corrected, bool needs_contributions) {
   check_blend("blend_flow", logits, kp_driving, kp_source, background, keep);
   const ScalarType type = compute_type({&logits, &kp_driving, &kp_source, pointer(background)});
   const int64_t channels = logits.size(1), height = logits.size(2), width = logits.size(3);
   Tensor flow = empty({logits.size(0), height, width, 2}, type, logits);
-  Tensor contributions = empty(shape_of(logits), type, logits);
-  if (contributions.numel() == 0) return {flow, contributions};
+  Tensor contributions = needs_contributions ? empty(shape_of(logits), type, logits) : nothing(type, logits);
+  if (logits.numel() == 0) return {flow, contributions};
   const Keep kept(keep);
   dispatch_mixed(type, logits.scalar_type(), "blend_flow", [&]<typename T, typename S>() {
     const Motions<T> motions(kp_driving, kp_source, background);
@@ -55,6 +59,7 @@ std::tuple<Tensor, Tensor> blend_flow(const Tensor& logits, const Tensor& kp_dri
         for (int64_t k = 0; k < channels; ++k) {
           motions.row(sample, k, xs, y, width, to_x, to_y);
           blend_row(weights + k * width, to_x, to_y, width, flow_x, flow_y);
+          if (!needs_contributions) continue;
           T* place = to_contributions + ((sample * channels + k) * height + row) * width;
           for (int64_t i = 0; i < width; ++i) place[i] = weights[k * width + i];
         }
@@ -63,6 +68,12 @@ std::tuple<Tensor, Tensor> blend_flow(const Tensor& logits, const Tensor& kp_dri
     });
   });
   return {flow, contributions};
+}
+
+std::tuple<Tensor, Tensor> blend_flow(const Tensor& logits, const Tensor& kp_driving, const Tensor& kp_source,
+                                      const std::optional<Tensor>& background, const std::optional<Tensor>& keep,
+                                      bool corrected) {
+  return blend(logits, kp_driving, kp_source, background, keep, corrected, true);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> blend_flow_backward(
@@ -141,7 +152,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> blend_flow_backward(
           needs_background ? gradient_like(*background, grad_background) : none};
 }
 
-}  // namespace
 }  // namespace lami
 
 STABLE_TORCH_LIBRARY_IMPL(lami, CPU, m) {

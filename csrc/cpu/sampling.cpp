@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "cpu/gather.h"
 #include "cpu/resize.h"
 #include "cpu/scatter.h"
 #include "cpu/taps.h"
@@ -9,216 +10,65 @@
 namespace lami {
 namespace {
 
-// ---- reading the four corners of each tap ---------------------------------------------------------------------------
-
-// Offsets of the corners of a block of pixels within one channel, -1 where outside the image; see corner_weights.
-struct alignas(64) Corners {
-  int32_t offset[4][kBlockPixels];
-};
-
-template <typename C>
-struct alignas(64) Weights {
-  C weight[4][kBlockPixels];
-};
-
-template <typename C>
-LAMI_INLINE void find_corners(const Taps<C>& taps, int64_t count, ImageSize size, int32_t stride_y, int32_t stride_x,
-                              Corners& corners) {
-  const int32_t height = static_cast<int32_t>(size.height), width = static_cast<int32_t>(size.width);
-  for (int64_t i = 0; i < count; ++i) {
-    const int32_t x = taps.x[i], y = taps.y[i];
-    const bool left = x >= 0 && x < width, right = x >= -1 && x < width - 1;
-    const bool top = y >= 0 && y < height, bottom = y >= -1 && y < height - 1;
-    // Unsigned: what overflows outside the image is not used.
-    const uint32_t first = static_cast<uint32_t>(y) * static_cast<uint32_t>(stride_y) +
-                           static_cast<uint32_t>(x) * static_cast<uint32_t>(stride_x);
-    const uint32_t below = first + static_cast<uint32_t>(stride_y);
-    corners.offset[0][i] = top && left ? static_cast<int32_t>(first) : -1;
-    corners.offset[1][i] = top && right ? static_cast<int32_t>(first + static_cast<uint32_t>(stride_x)) : -1;
-    corners.offset[2][i] = bottom && left ? static_cast<int32_t>(below) : -1;
-    corners.offset[3][i] = bottom && right ? static_cast<int32_t>(below + static_cast<uint32_t>(stride_x)) : -1;
-  }
-}
-
-// Without a branch: element 0 is read instead of one outside.
-template <typename C, typename T>
-LAMI_INLINE C read_corner(const T* channel, int32_t offset) {
-  const C value = static_cast<C>(channel[offset < 0 ? 0 : offset]);
-  return offset < 0 ? C(0) : value;
-}
-
-// Channels lie far apart: for each channel, along the pixels.
-template <typename T, typename C>
-LAMI_INLINE void sample_planes(View<const T, 4> features, const Region& region, const Taps<C>& taps, View<T, 5> out) {
-  const int64_t columns = region.columns(), count = region.rows() * columns;
-  Corners corners;
-  Weights<C> weights;
-  find_corners(taps, count, {features.size[2], features.size[3]}, static_cast<int32_t>(features.stride[2]),
-               static_cast<int32_t>(features.stride[3]), corners);
-  for (int64_t i = 0; i < count; ++i) {
-    C w[4];
-    corner_weights(taps.tx[i], taps.ty[i], w);
-    for (int k = 0; k < 4; ++k) weights.weight[k][i] = w[k];
-  }
-  const int32_t *o0 = corners.offset[0], *o1 = corners.offset[1], *o2 = corners.offset[2], *o3 = corners.offset[3];
-  const C *w0 = weights.weight[0], *w1 = weights.weight[1], *w2 = weights.weight[2], *w3 = weights.weight[3];
-  for (int64_t c = 0; c < features.size[1]; ++c) {
-    const T* channel = features.at(region.b, c);
-    for (int64_t row = 0; row < region.rows(); ++row) {
-      T* target = out.at(region.b, region.t, c, region.y0 + row, region.x0);
-      const int64_t at = row * columns, stride = out.stride[4];
-#pragma GCC ivdep
-      for (int64_t x = 0; x < columns; ++x) {
-        const int64_t i = at + x;
-        const C value = w0[i] * read_corner<C>(channel, o0[i]) + w1[i] * read_corner<C>(channel, o1[i]) +
-                        w2[i] * read_corner<C>(channel, o2[i]) + w3[i] * read_corner<C>(channel, o3[i]);
-        target[x * stride] = static_cast<T>(value * taps.mask[i]);
-      }
-    }
-  }
-}
-
-// The four corners of one pixel as addresses of their first channel; a corner outside the image is `outside`, with
-// stride 0 between its channels unless the stride is 1.
-template <typename T>
-struct Addresses {
-  const T* first[4];
-  int64_t stride[4];
-};
-
-template <typename T, typename C>
-LAMI_INLINE Addresses<T> find_addresses(View<const T, 4> features, int64_t b, const Taps<C>& taps, int64_t i,
-                                        const T* outside) {
-  const int64_t x = taps.x[i], y = taps.y[i];
-  Addresses<T> result;
-  for (int k = 0; k < 4; ++k) {
-    const int64_t cx = x + (k & 1), cy = y + (k >> 1);
-    const bool inside = cx >= 0 && cx < features.size[3] && cy >= 0 && cy < features.size[2];
-    result.first[k] = inside ? features.at(b, 0, cy, cx) : outside;
-    result.stride[k] = inside ? features.stride[1] : 0;
-  }
-  return result;
-}
-
-// Channels lie side by side (channels_last) or the strides are unusual: for each pixel, along the channels.
-template <bool unit, typename T, typename C>
-LAMI_INLINE void sample_pixels(View<const T, 4> features, const Region& region, const Taps<C>& taps, View<T, 5> out,
-                               const T* outside) {
-  const int64_t channels = features.size[1];
-  for (int64_t i = 0; i < region.rows() * region.columns(); ++i) {
-    const Addresses<T> corner = find_addresses(features, region.b, taps, i, outside);
-    C w[4];
-    corner_weights(taps.tx[i], taps.ty[i], w);
-    const C mask = taps.mask[i];
-    T* target = out.at(region.b, region.t, 0, region.y0 + i / region.columns(), region.x0 + i % region.columns());
-    const T *p0 = corner.first[0], *p1 = corner.first[1], *p2 = corner.first[2], *p3 = corner.first[3];
-    const int64_t stride = unit ? 1 : out.stride[2];
-#pragma GCC ivdep
-    for (int64_t c = 0; c < channels; ++c) {
-      const C value = w[0] * static_cast<C>(p0[unit ? c : c * corner.stride[0]]) +
-                      w[1] * static_cast<C>(p1[unit ? c : c * corner.stride[1]]) +
-                      w[2] * static_cast<C>(p2[unit ? c : c * corner.stride[2]]) +
-                      w[3] * static_cast<C>(p3[unit ? c : c * corner.stride[3]]);
-      target[c * stride] = static_cast<T>(value * mask);
-    }
-  }
-}
-
-// ---- products with the corners: all that the gradients of flow and mask need ----------------------------------------
-
-// Sums over the channels of grad * corner.
-template <typename C>
-struct alignas(64) Products {
-  C sum[4][kBlockPixels];
-};
-
-template <typename T, typename C>
-LAMI_INLINE void multiply_planes(View<const T, 4> features, View<const T, 5> grad, const Region& region,
-                                 const Taps<C>& taps, Products<C>& products) {
-  const int64_t columns = region.columns(), count = region.rows() * columns;
-  Corners corners;
-  find_corners(taps, count, {features.size[2], features.size[3]}, static_cast<int32_t>(features.stride[2]),
-               static_cast<int32_t>(features.stride[3]), corners);
-  const int32_t *o0 = corners.offset[0], *o1 = corners.offset[1], *o2 = corners.offset[2], *o3 = corners.offset[3];
-  C *s0 = products.sum[0], *s1 = products.sum[1], *s2 = products.sum[2], *s3 = products.sum[3];
-  for (C* sum : {s0, s1, s2, s3}) std::fill(sum, sum + count, C(0));
-  for (int64_t c = 0; c < features.size[1]; ++c) {
-    const T* channel = features.at(region.b, c);
-    for (int64_t row = 0; row < region.rows(); ++row) {
-      const T* source = grad.at(region.b, region.t, c, region.y0 + row, region.x0);
-      const int64_t at = row * columns, stride = grad.stride[4];
-#pragma GCC ivdep
-      for (int64_t x = 0; x < columns; ++x) {
-        const int64_t i = at + x;
-        const C g = static_cast<C>(source[x * stride]);
-        s0[i] += g * read_corner<C>(channel, o0[i]);
-        s1[i] += g * read_corner<C>(channel, o1[i]);
-        s2[i] += g * read_corner<C>(channel, o2[i]);
-        s3[i] += g * read_corner<C>(channel, o3[i]);
-      }
-    }
-  }
-}
-
-template <bool unit, typename T, typename C>
-LAMI_INLINE void multiply_pixels(View<const T, 4> features, View<const T, 5> grad, const Region& region,
-                                 const Taps<C>& taps, Products<C>& products, const T* outside) {
-  const int64_t channels = features.size[1], stride = unit ? 1 : grad.stride[2];
-  for (int64_t i = 0; i < region.rows() * region.columns(); ++i) {
-    const Addresses<T> corner = find_addresses(features, region.b, taps, i, outside);
-    const T* source = grad.at(region.b, region.t, 0, region.y0 + i / region.columns(), region.x0 + i % region.columns());
-    const T *p0 = corner.first[0], *p1 = corner.first[1], *p2 = corner.first[2], *p3 = corner.first[3];
-    C s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-#pragma omp simd reduction(+ : s0, s1, s2, s3)
-    for (int64_t c = 0; c < channels; ++c) {
-      const C g = static_cast<C>(source[c * stride]);
-      s0 += g * static_cast<C>(p0[unit ? c : c * corner.stride[0]]);
-      s1 += g * static_cast<C>(p1[unit ? c : c * corner.stride[1]]);
-      s2 += g * static_cast<C>(p2[unit ? c : c * corner.stride[2]]);
-      s3 += g * static_cast<C>(p3[unit ? c : c * corner.stride[3]]);
-    }
-    products.sum[0][i] = s0, products.sum[1][i] = s1, products.sum[2][i] = s2, products.sum[3][i] = s3;
-  }
-}
-
-// Gradients of the coordinates (x, y) and of the mask at the pixels of a region.
-template <typename C>
-LAMI_INLINE void finish_products(const Region& region, const Taps<C>& taps, const Products<C>& products,
-                                 View<C, 5> coordinates, View<C, 5> mask) {
-  for (int64_t i = 0; i < region.rows() * region.columns(); ++i) {
-    const C tx = taps.tx[i], ty = taps.ty[i];
-    const C s0 = products.sum[0][i], s1 = products.sum[1][i], s2 = products.sum[2][i], s3 = products.sum[3][i];
-    const int64_t y = region.y0 + i / region.columns(), x = region.x0 + i % region.columns();
-    if (coordinates.data != nullptr) {
-      C* target = coordinates.at(region.b, region.t, y, x);
-      // A slope of 0 also means that non-finite features stay out.
-      const C scale_x = taps.mask[i] * taps.slope_x[i], scale_y = taps.mask[i] * taps.slope_y[i];
-      target[0] = taps.slope_x[i] == C(0) ? C(0) : scale_x * ((1 - ty) * (s1 - s0) + ty * (s3 - s2));
-      target[1] = taps.slope_y[i] == C(0) ? C(0) : scale_y * ((1 - tx) * (s2 - s0) + tx * (s3 - s1));
-    }
-    if (mask.data != nullptr) {
-      C w[4];
-      corner_weights(tx, ty, w);
-      mask(region.b, region.t, y, x, 0) = w[0] * s0 + w[1] * s1 + w[2] * s2 + w[3] * s3;
-    }
-  }
-}
-
-// ---- choice of the loops --------------------------------------------------------------------------------------------
-
-enum class Order { planes, pixels, strided_pixels };
+// How the loops run: planes, for each channel along the pixels; pixels, for each pixel along the channels; lanes, as
+// pixels, with a few channels at a time brought side by side first.
+enum class Order { planes, lanes, pixels, strided_pixels };
 
 template <typename T, typename Other>
 Order loop_order(const View<const T, 4>& features, const View<Other, 5>& other) {
-  if (features.stride[1] == 1 && other.stride[2] == 1 && features.size[1] > 1) return Order::pixels;
+  const int64_t channels = features.size[1], pixels = features.size[2] * features.size[3];
+  if (features.stride[1] == 1 && other.stride[2] == 1 && channels > 1) return Order::pixels;
+  // Worth it where most of the image is read, and as long as the copy is not huge.
+  const bool most = 2 * other.size[1] * other.size[3] * other.size[4] >= pixels;
+  if (channels > 1 && most && pixels <= (int64_t(1) << 22)) return Order::lanes;
   const int64_t last = (features.size[2] - 1) * features.stride[2] + (features.size[3] - 1) * features.stride[3];
   return last < INT32_MAX ? Order::planes : Order::strided_pixels;
+}
+
+int64_t groups_of(int64_t channels, int lanes) { return (channels + lanes - 1) / lanes; }
+
+// f(std::integral_constant<int, lanes>{}) with the number of lanes that suits the channels.
+template <typename Function>
+void dispatch_lanes(int64_t channels, Function&& f) {
+  if (channels <= kFewLanes) {
+    f(std::integral_constant<int, kFewLanes>{});
+  } else {
+    f(std::integral_constant<int, kManyLanes>{});
+  }
 }
 
 // Zeros in place of corners outside the image.
 template <typename T>
 std::vector<T> outside_of(Order order, int64_t channels) {
   return std::vector<T>(order == Order::pixels ? channels : 1, T(0));
+}
+
+// task(image, first channel, channels, share, region) for each region: `shares` of the channel groups of an image are worked on at the
+// same time, and strips of its rows where that is not enough for the threads.
+template <int lanes, typename T, typename C, typename Task>
+void lane_tasks(const View<const T, 4>& features, const Regions& regions, int64_t shares, const Task& task) {
+  const int64_t channels = features.size[1], groups = groups_of(channels, lanes);
+  const int64_t threads = torch::stable::get_num_threads(), count = regions.count_of_image();
+  const int64_t strips = std::clamp<int64_t>(threads / std::max<int64_t>(regions.batch * shares, 1), 1, count);
+  parallel_tasks(regions.batch * shares * strips, [&](int64_t i) {
+    const int64_t b = i / strips / shares, share = i / strips % shares, strip = i % strips;
+    LaneImage<lanes, C> image(features.size[2], features.size[3]);
+    for (int64_t group = groups * share / shares; group < groups * (share + 1) / shares; ++group) {
+      const int64_t first = group * lanes, at_hand = std::min<int64_t>(lanes, channels - first);
+      image.load(features, b, first, at_hand);
+      simd([&] {
+        for (int64_t r = count * strip / strips; r < count * (strip + 1) / strips; ++r) {
+          for (int64_t t = 0; t < regions.times; ++t) task(image, first, at_hand, share, regions.of_image(b, t, r));
+        }
+      });
+    }
+  });
+}
+
+template <typename C>
+Sampler<C> sampler_of(const SamplingProblem& problem) {
+  return Sampler<C>(problem.flow, pointer(problem.mask), {problem.height, problem.width},
+                    {problem.features.size(2), problem.features.size(3)}, problem.padding, problem.align_corners);
 }
 
 template <typename T, typename C>
@@ -231,15 +81,24 @@ Tensor sample_as(const SamplingProblem& problem) {
 
   const auto features = view<const T, 4>(problem.features);
   const auto out = view<T, 5>(split_times(result, batch));
-  const Sampler<C> sampler(problem.flow, pointer(problem.mask), {problem.height, problem.width},
-                           {features.size[2], features.size[3]}, problem.padding, problem.align_corners);
-  const Order order = loop_order(features, out);
-  const std::vector<T> outside = outside_of<T>(order, channels);
   const Regions regions(batch, times, problem.height, problem.width);
+  const TapField<C> field(sampler_of<C>(problem), regions, false);
+  const Order order = loop_order(features, out);
+  if (order == Order::lanes) {
+    const ImageSize size = {features.size[2], features.size[3]};
+    dispatch_lanes(channels, [&](auto lanes) {
+      lane_tasks<lanes, T, C>(
+          features, regions, groups_of(channels, lanes),
+          [&](const auto& image, int64_t first, int64_t at_hand, int64_t, const Region& region) {
+            sample_lanes(image, size, first, at_hand, region, field.at(region), out);
+          });
+    });
+    return result;
+  }
+  const std::vector<T> outside = outside_of<T>(order, channels);
   parallel_tasks(regions.count(), [&](int64_t task) {
     const Region region = regions.at(task);
-    Taps<C> taps;
-    sampler.taps(region, taps);
+    const Taps<C> taps = field.at(region);
     simd([&] {
       if (order == Order::planes) {
         sample_planes(features, region, taps, out);
@@ -253,65 +112,102 @@ Tensor sample_as(const SamplingProblem& problem) {
   return result;
 }
 
+// Gradients of the coordinates (B, T, height, width, 2) and of the mask (B, T, height, width, 1) at the output's pixels;
+// null where not needed.
+template <typename T, typename C>
+void differentiate_positions(const TapField<C>& field, View<const T, 4> features, View<const T, 5> grad, C* coordinates,
+                             C* mask) {
+  const Regions& regions = field.regions();
+  const int64_t channels = features.size[1];
+  const Order order = loop_order(features, grad);
+  // Each share has sums of its own. Their number depends on the problem alone: it decides how results are rounded.
+  const int64_t shares =
+      order == Order::lanes ? std::clamp<int64_t>(8 / regions.batch, 1, groups_of(channels, kManyLanes)) : 1;
+  const int64_t pixels = regions.batch * regions.times * regions.height * regions.width;
+  const std::unique_ptr<C[]> sums(new C[shares * 4 * pixels]());
+  const auto pixel = [&](const Region& region) {
+    return ((region.b * regions.times + region.t) * regions.height + region.y0) * regions.width + region.x0;
+  };
+  const auto products_of = [&](int64_t share, const Region& region) {
+    C* first = sums.get() + share * 4 * pixels + pixel(region);
+    return Products<C>{{first, first + pixels, first + 2 * pixels, first + 3 * pixels}};
+  };
+
+  if (order == Order::lanes) {
+    const ImageSize size = {features.size[2], features.size[3]};
+    dispatch_lanes(channels, [&](auto lanes) {
+      lane_tasks<lanes, T, C>(
+          features, regions, shares,
+          [&](const auto& image, int64_t first, int64_t at_hand, int64_t share, const Region& region) {
+            multiply_lanes(image, size, first, at_hand, grad, region, field.at(region), products_of(share, region));
+          });
+    });
+  } else {
+    const std::vector<T> outside = outside_of<T>(order, channels);
+    parallel_tasks(regions.count(), [&](int64_t task) {
+      const Region region = regions.at(task);
+      const Taps<C> taps = field.at(region);
+      const Products<C> products = products_of(0, region);
+      simd([&] {
+        if (order == Order::planes) {
+          multiply_planes(features, grad, region, taps, products);
+        } else if (order == Order::pixels) {
+          multiply_pixels<true>(features, grad, region, taps, products, outside.data());
+        } else {
+          multiply_pixels<false>(features, grad, region, taps, products, outside.data());
+        }
+      });
+    });
+  }
+  parallel_tasks(regions.count(), [&](int64_t task) {
+    const Region region = regions.at(task);
+    const Taps<C> taps = field.at(region);
+    const int64_t at = pixel(region);
+    for (int64_t i = 0; i < region.rows() * region.columns(); ++i) {
+      C s[4] = {};
+      for (int64_t share = 0; share < shares; ++share) {
+        for (int k = 0; k < 4; ++k) s[k] += sums[(share * 4 + k) * pixels + at + i];
+      }
+      finish_products(taps, i, s, coordinates == nullptr ? nullptr : coordinates + 2 * (at + i),
+                      mask == nullptr ? nullptr : mask + at + i);
+    }
+  });
+}
+
 template <typename T, typename C>
 SamplingGradients sample_backward_as(const Tensor& grad, const SamplingProblem& problem, SamplingNeeds needs,
                                      const std::optional<Tensor>& flow_sum) {
-  const int64_t batch = problem.features.size(0), channels = problem.features.size(1), times = problem.flow.size(1);
-  const int64_t height = problem.height, width = problem.width;
+  const int64_t batch = problem.features.size(0), times = problem.flow.size(1);
+  const int64_t height = problem.height, width = problem.width, pixels = batch * times * height * width;
   const Tensor& like = problem.features;
-  const bool empty_problem = grad.numel() == 0 || problem.features.numel() == 0;
-  const Sampler<C> sampler(problem.flow, pointer(problem.mask), {height, width}, {like.size(2), like.size(3)},
-                           problem.padding, problem.align_corners);
+  SamplingGradients result;
+  if (needs.features) result.features = empty(shape_of(like), scalar_type_of<T>, like, format_of(like));
+  if (needs.flow) result.flow = flow_sum ? *flow_sum : zeros(shape_of(problem.flow), scalar_type_of<C>, like);
+  if (needs.mask) result.mask = zeros(shape_of(*problem.mask), scalar_type_of<C>, like);
+  if (grad.numel() == 0 || like.numel() == 0) {
+    if (needs.features) torch::stable::zero_(result.features);
+    return result;
+  }
+
   const auto features = view<const T, 4>(problem.features);
   const auto upstream = view<const T, 5>(grad);
-  SamplingGradients result;
-
+  const TapField<C> field(sampler_of<C>(problem), Regions(batch, times, height, width), needs.flow);
   if (needs.features) {
-    result.features = empty(shape_of(like), scalar_type_of<T>, like, format_of(like));
-    if (empty_problem) {
-      torch::stable::zero_(result.features);
-    } else {
-      scatter(sampler, upstream, view<T, 4>(result.features));
-    }
+    dispatch_lanes(like.size(1), [&](auto lanes) { scatter<lanes>(field, upstream, view<T, 4>(result.features)); });
   }
   if (!needs.flow && !needs.mask) return result;
 
-  if (needs.flow) result.flow = flow_sum ? *flow_sum : zeros(shape_of(problem.flow), scalar_type_of<C>, like);
-  if (needs.mask) result.mask = zeros(shape_of(*problem.mask), scalar_type_of<C>, like);
-  if (empty_problem) return result;
-
-  // At the size of the output, then gathered into the size of the flow and of the mask.
-  Tensor coordinates = empty({batch, times, height, width, 2}, scalar_type_of<C>, like);
-  Tensor mask = empty({batch, times, height, width, 1}, scalar_type_of<C>, like);
-  auto coordinates_view = view<C, 5>(coordinates), mask_view = view<C, 5>(mask);
-  if (!needs.flow) coordinates_view.data = nullptr;
-  if (!needs.mask) mask_view.data = nullptr;
-  const Order order = loop_order(features, upstream);
-  const std::vector<T> outside = outside_of<T>(order, channels);
-  const Regions regions(batch, times, height, width);
-  parallel_tasks(regions.count(), [&](int64_t task) {
-    const Region region = regions.at(task);
-    Taps<C> taps;
-    Products<C> products;
-    sampler.taps(region, taps);
-    simd([&] {
-      if (order == Order::planes) {
-        multiply_planes(features, upstream, region, taps, products);
-      } else if (order == Order::pixels) {
-        multiply_pixels<true>(features, upstream, region, taps, products, outside.data());
-      } else {
-        multiply_pixels<false>(features, upstream, region, taps, products, outside.data());
-      }
-      finish_products(region, taps, products, coordinates_view, mask_view);
-    });
-  });
+  // At the size of the output, then gathered into the sizes of flow and mask.
+  const std::unique_ptr<C[]> coordinates(needs.flow ? new C[2 * pixels] : nullptr);
+  const std::unique_ptr<C[]> mask(needs.mask ? new C[pixels] : nullptr);
+  differentiate_positions(field, features, upstream, coordinates.get(), mask.get());
   if (needs.flow) {
-    add_resize_adjoint(coordinates_view.data, batch * times, height, width, 2,
+    add_resize_adjoint(coordinates.get(), batch * times, height, width, 2,
                        static_cast<C*>(result.flow.mutable_data_ptr()), problem.flow.size(2), problem.flow.size(3));
   }
   if (needs.mask) {
-    add_resize_adjoint(mask_view.data, batch * times, height, width, 1,
-                       static_cast<C*>(result.mask.mutable_data_ptr()), problem.mask->size(3), problem.mask->size(4));
+    add_resize_adjoint(mask.get(), batch * times, height, width, 1, static_cast<C*>(result.mask.mutable_data_ptr()),
+                       problem.mask->size(3), problem.mask->size(4));
   }
   return result;
 }

@@ -1,7 +1,8 @@
-// The taps of a block of output pixels, computed once and used for all channels.
+// The taps of all output pixels, computed once and used for all channels.
 #pragma once
 
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "cpu/simd.h"
@@ -13,7 +14,8 @@ namespace lami {
 // Enough pixels to amortise the switch from channel to channel, few enough to stay in the cache.
 inline constexpr int64_t kBlockPixels = 1024;
 
-// A block of output pixels of sample (b, t), all in one row where a row is longer than a block.
+// A block of output pixels of sample (b, t): whole rows, or a part of one where it is longer than a block, so that its
+// pixels follow each other.
 struct Region {
   int64_t b, t, y0, y1, x0, x1;
   int64_t rows() const { return y1 - y0; }
@@ -46,12 +48,12 @@ struct Regions {
   }
 };
 
+// Where pixels read: corner (y, x), fractions, factor; and the slopes of the coordinates, if the taps are kept for them.
 template <typename C>
-struct alignas(64) Taps {
-  int32_t x[kBlockPixels], y[kBlockPixels];
-  C tx[kBlockPixels], ty[kBlockPixels];
-  C slope_x[kBlockPixels], slope_y[kBlockPixels];
-  C mask[kBlockPixels];
+struct Taps {
+  int32_t *x, *y;
+  C *tx, *ty, *mask;
+  C *slope_x, *slope_y;
 };
 
 // Weights of the corners (y, x), (y, x + 1), (y + 1, x), (y + 1, x + 1).
@@ -117,7 +119,7 @@ struct ImageSize {
 
 template <Padding padding, typename C>
 LAMI_INLINE void to_taps(const C* x, const C* y, int64_t count, ImageSize size, bool align_corners, int64_t at,
-                         Taps<C>& taps) {
+                         const Taps<C>& taps) {
   for (int64_t i = 0; i < count; ++i) {
     const Tap<C> tap_x = sampling_tap<padding>(x[i], size.width, align_corners);
     const Tap<C> tap_y = sampling_tap<padding>(y[i], size.height, align_corners);
@@ -125,8 +127,10 @@ LAMI_INLINE void to_taps(const C* x, const C* y, int64_t count, ImageSize size, 
     taps.y[at + i] = static_cast<int32_t>(tap_y.index);
     taps.tx[at + i] = tap_x.fraction;
     taps.ty[at + i] = tap_y.fraction;
-    taps.slope_x[at + i] = tap_x.slope;
-    taps.slope_y[at + i] = tap_y.slope;
+    if (taps.slope_x != nullptr) {
+      taps.slope_x[at + i] = tap_x.slope;
+      taps.slope_y[at + i] = tap_y.slope;
+    }
   }
 }
 
@@ -149,7 +153,7 @@ class Sampler {
     }
   }
 
-  void taps(const Region& region, Taps<C>& result) const {
+  void taps(const Region& region, const Taps<C>& result) const {
     std::vector<C> line;
     alignas(64) C x[kBlockPixels], y[kBlockPixels];
     simd([&] {
@@ -180,6 +184,37 @@ class Sampler {
   ImageSize size_;
   Padding padding_;
   bool align_corners_;
+};
+
+// The taps of all pixels of (B, T, height, width): 20 bytes a pixel in float, 28 with slopes.
+template <typename C>
+class TapField {
+ public:
+  TapField(const Sampler<C>& sampler, const Regions& regions, bool slopes) : regions_(regions) {
+    const int64_t pixels = regions.batch * regions.times * regions.height * regions.width;
+    indices_.reset(new int32_t[2 * pixels]);
+    values_.reset(new C[(slopes ? 5 : 3) * pixels]);
+    C* values = values_.get();
+    all_ = {indices_.get(),        indices_.get() + pixels,         values, values + pixels, values + 2 * pixels,
+            slopes ? values + 3 * pixels : nullptr, slopes ? values + 4 * pixels : nullptr};
+    parallel_tasks(regions.count(), [&](int64_t i) { sampler.taps(regions.at(i), at(regions.at(i))); });
+  }
+
+  const Regions& regions() const { return regions_; }
+
+  Taps<C> at(const Region& region) const {
+    const int64_t image = region.b * regions_.times + region.t;
+    const int64_t first = (image * regions_.height + region.y0) * regions_.width + region.x0;
+    C *const slope_x = all_.slope_x == nullptr ? nullptr : all_.slope_x + first,
+             *const slope_y = all_.slope_y == nullptr ? nullptr : all_.slope_y + first;
+    return {all_.x + first, all_.y + first, all_.tx + first, all_.ty + first, all_.mask + first, slope_x, slope_y};
+  }
+
+ private:
+  Regions regions_;
+  std::unique_ptr<int32_t[]> indices_;
+  std::unique_ptr<C[]> values_;
+  Taps<C> all_;
 };
 
 }  // namespace lami
