@@ -25,14 +25,16 @@ help:
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml setup.py $(wildcard csrc/*.h csrc/*.cpp csrc/*/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "lami needs Python 3.11 or newer: name one, for example make install PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
 		|| { echo "$(PYTHON) cannot create environments: install python3-venv (sudo apt install python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install $(TORCH) --editable ".[dev]"
+# What builds the native libraries comes first and is then used in place, or pip would fetch a second torch for it.
+	$(BIN)/python -m pip install $(TORCH) "setuptools>=77" ninja "pybind11>=2.13"
+	$(BIN)/python -m pip install $(TORCH) --no-build-isolation --editable ".[dev]"
 	@touch $@
 
 demo: install
@@ -62,4 +64,4 @@ weights: install
 	$(BIN)/lami convert --half runs/demo/model.safetensors lami/weights/demo.safetensors
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) lami/*.so build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,8 +1,8 @@
 """Builds the native libraries of `lami.ops`; everything else about the package is in pyproject.toml.
 
-`lami._C` holds the CPU kernels and `lami._C_cuda` the CUDA ones, so that the first loads into a torch without CUDA. Both
-use torch's stable ABI only: one build serves every torch from 2.11 on. Both are optional: where they cannot be built,
-the package installs without them, after one warning.
+`lami._C` holds the CPU kernels and `lami._C_cuda` the CUDA ones, so that the first loads into a torch without CUDA.
+Both use torch's stable ABI only: one build serves every torch from 2.11 on. Both are optional: where they cannot be
+built, the package installs without them, after one warning.
 
     python setup.py build_ext --inplace                                   # into lami/, for work on the sources
     python setup.py build_ext --build-temp /tmp/objects --build-lib /tmp/libraries    # elsewhere: leaves lami/ alone

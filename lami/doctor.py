@@ -28,6 +28,7 @@ def report() -> str:
         "devices": _devices,
         "compilers": _compilers,
         "pretrained weights in the caches": _weights,
+        "native libraries": _libraries,
         "backends of lami.ops": _backends,
         "environment": _environment,
     }
@@ -129,9 +130,28 @@ def _hub_models(cache: Path) -> list[str]:
     return sorted(f"{found.repo_id} ({found.size_on_disk_str})" for found in repositories if found.size_on_disk)
 
 
+def _libraries() -> Facts:
+    from lami import _native
+
+    facts = []
+    for device_type, name in (("cpu", "lami._C"), ("cuda", "lami._C_cuda")):
+        info = _native.build_info(device_type)
+        if info is None:
+            facts.append((name, _native.native_error(device_type) or "unknown"))
+            continue
+        cuda = f", CUDA {info['cuda']} for {info['architectures']}" if info["cuda"] else ""
+        facts.append((name, f"{info['version']}, {info['compiler']}{cuda}"))
+    return facts
+
+
 def _backends() -> Facts:
+    import torch
+
     ops = importlib.import_module("lami.ops")
-    return [(name, "reference (PyTorch)") for name in ops.__all__]
+    choice = importlib.import_module("lami.ops._backend")
+    devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    functions = [name for name in ops.__all__ if name != ops.use_backend.__name__]
+    return [(op, ", ".join(f"{choice.automatic(op, device)} on {device}" for device in devices)) for op in functions]
 
 
 def _environment() -> Facts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from huggingface_hub import constants
 
 import lami
-from lami import ops
+from lami import _native, ops
 from lami.cli.main import main
 from lami.doctor import report
 
@@ -19,9 +20,24 @@ def test_report_of_a_healthy_installation(capsys: pytest.CaptureFixture[str]) ->
     main(["doctor"])
     text = capsys.readouterr().out
     assert "failed" not in text
-    for fact in (lami.__version__, torch.__version__, "FFmpeg", "g++", "nvcc", *ops.__all__):
+    functions = set(ops.__all__) - {"use_backend"}
+    for fact in (lami.__version__, torch.__version__, "FFmpeg", "g++", "nvcc", "lami._C", "lami._C_cuda", *functions):
         assert fact in text
-    assert text.count("reference (PyTorch)") == len(ops.__all__)
+    assert text.count(" on cpu") == len(functions)
+
+
+def test_why_libraries_are_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LAMI_NATIVE_DIR", str(tmp_path))
+    _native._load.cache_clear()
+    try:
+        assert f"lami's CPU kernels are not built in {tmp_path}" in report()
+        (tmp_path / f"_C{EXTENSION_SUFFIXES[0]}").write_bytes(b"no library")
+        _native._load.cache_clear()
+        assert "cannot be loaded: " in report()
+        assert _native.native_error("cpu") is not None
+        assert _native.build_info("cpu") is None
+    finally:
+        _native._load.cache_clear()
 
 
 def test_broken_imports_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
