@@ -31,14 +31,6 @@ LAMI_HD void peak_row(const T* __restrict logits, const Dropout& dropout, int64_
   }
 }
 
-template <typename T, typename S>
-LAMI_HD void copy_rows(const S* from, int64_t stride_channel, int64_t stride_x, int64_t channels, int64_t width,
-                       T* __restrict to) {
-  for (int64_t k = 0; k < channels; ++k) {
-    for (int64_t i = 0; i < width; ++i) to[k * width + i] = static_cast<T>(from[k * stride_channel + i * stride_x]);
-  }
-}
-
 // scratch (2, width).
 template <typename T>
 LAMI_HD void softmax_rows(const T* __restrict logits, const Dropout& dropout, int64_t channels, int64_t width,

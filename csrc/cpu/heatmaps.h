@@ -62,7 +62,7 @@ LAMI_HD Point<T> gaussian_row_adjoint(const T* __restrict grad, const T* __restr
   return {total, along};
 }
 
-// Adds the gradients of driving and source keypoints over the rows of a block to `sums` (P, 4): driving x, y, source x, y.
+// Adds the gradients of the keypoints over the rows of a block to `sums` (P, 4): driving x, y, source x, y.
 template <typename T, typename S>
 void heatmap_block_adjoint(const T* driving, const T* source, int64_t count, T variance, int64_t sample, int64_t block,
                            const View<const S, 4>& grad, T* sums) {

@@ -1,6 +1,6 @@
 // motion_features: heatmaps and the source warped by each motion, written straight into one tensor.
 //
-// One task a block of rows of a sample. Only the gradient of the source is a scatter; there one task owns whole planes.
+// One task a block of rows of a sample. The gradient of the source is a scatter: there one task owns whole channels.
 #include "motion_features.h"
 
 #include "heatmaps.h"
@@ -121,31 +121,30 @@ struct FeatureBlock {
   }
 };
 
-// Adds the gradient of channels [first, last) of source b to dense planes: the sum over its samples and motions.
+// Adds the gradient of channels [first, last) of source b, the sum over its samples and motions, to an image
+// (1 + pixels, channels); lines (channels, width).
 template <typename T, typename S>
 LAMI_HD void scatter_features(const Motions<T>& motions, const View<const S, 4>& grad, int64_t times, int64_t b,
-                              int64_t first, int64_t last, int64_t channels, RowMemory<T>& memory, T* planes) {
+                              int64_t first, int64_t last, int64_t channels, RowMemory<T>& memory, T* lines, T* image) {
   const int64_t height = grad.size[2], width = grad.size[3];
   const Plane dense = {height, width, width, 1};
   coordinate_row(width, memory.xs);
   for (int64_t sample = b * times; sample < (b + 1) * times; ++sample) {
     for (int64_t k = 0; k <= motions.splines; ++k) {
-      const int64_t channel = motions.splines * motions.points + 1 + k * channels;
+      const int64_t channel = motions.splines * motions.points + 1 + k * channels + first;
       for (int64_t row = 0; row < height; ++row) {
         const T y = pixel_coordinate<T>(row, height);
         motions.row(sample, k, memory.xs, y, width, memory.to_x, memory.to_y);
         tap_row(memory.to_x, memory.to_y, dense, width, memory.taps);
-        for (int64_t c = first; c < last; ++c) {
-          const T* values = read_row(grad.at(sample, channel + c, row), grad.stride[3], width, memory.line);
-          scatter_row(memory.taps, width, values, planes + (c - first) * height * width);
-        }
+        copy_rows(grad.at(sample, channel, row), grad.stride[1], grad.stride[3], last - first, width, lines);
+        scatter_row(memory.taps, last - first, width, lines, image);
       }
     }
   }
 }
 
-// Channels are shared out only as far as there are threads without a source of their own, since each share evaluates the
-// motions again. How they are shared out changes no bit of the result.
+// Channels are shared out only as far as there are threads without a source of their own, since each share evaluates
+// the motions again. How they are shared out changes no bit of the result.
 template <typename T, typename S>
 void source_gradient(const Motions<T>& motions, const View<const S, 4>& grad, int64_t times, const View<S, 4>& to) {
   const int64_t sources = to.size[0], channels = to.size[1], height = to.size[2], width = to.size[3];
@@ -155,11 +154,14 @@ void source_gradient(const Motions<T>& motions, const View<const S, 4>& grad, in
     const int64_t b = task / shares, share = task % shares;
     const int64_t first = channels * share / shares, last = channels * (share + 1) / shares;
     RowMemory<T> memory(width);
-    std::vector<T> planes((last - first) * height * width);
-    simd([&] { scatter_features(motions, grad, times, b, first, last, channels, memory, planes.data()); });
+    std::vector<T> lines((last - first) * width), image((last - first) * (height * width + 1));
+    simd([&] {
+      scatter_features(motions, grad, times, b, first, last, channels, memory, lines.data(), image.data());
+    });
     for (int64_t c = first; c < last; ++c) {
-      for (int64_t row = 0; row < height; ++row) {
-        write_row(planes.data() + ((c - first) * height + row) * width, to.at(b, c, row), to.stride[3], width);
+      const T* from = image.data() + (last - first) + (c - first);
+      for (int64_t pixel = 0; pixel < height * width; ++pixel) {
+        to(b, c, pixel / width, pixel % width) = static_cast<S>(from[pixel * (last - first)]);
       }
     }
   });

@@ -104,8 +104,8 @@ class Motions {
     }
   }
 
-  // Gradients of kp_driving, kp_source and the background, dense in T, from the sums (samples, blocks, sums_size) of all
-  // blocks of rows.
+  // Gradients of kp_driving, kp_source and the background, dense in T, from the sums (samples, blocks, sums_size) of
+  // all blocks of rows, which are added up in place.
   std::tuple<Tensor, Tensor, Tensor> gradients(std::vector<T>& sums, int64_t blocks) const {
     const int64_t size = sums_size(), each = spline_parameters(points);
     const Shape shape = shape_of(tensors_[0]);

@@ -19,7 +19,7 @@ struct Spline {
 // Sums of gradients over pixels, in the order theta (2, 3), weights (n, 2), points (n, 2).
 constexpr int64_t spline_parameters(int64_t n) { return 6 + 4 * n; }
 
-// Blocks of rows are the tasks of the ops, and the first stage of sums over pixels: their size may not depend on threads.
+// Blocks of rows are the tasks of the ops, and the first stage of sums over pixels, whatever the number of threads.
 constexpr int64_t kBlockRows = 8;
 constexpr int64_t row_blocks(int64_t height) { return (height + kBlockRows - 1) / kBlockRows; }
 
@@ -31,6 +31,15 @@ LAMI_HD const T* read_row(const S* from, int64_t stride, int64_t width, T* scrat
   }
   for (int64_t i = 0; i < width; ++i) scratch[i] = static_cast<T>(from[i * stride]);
   return scratch;
+}
+
+// The same row of several channels, as (channels, width).
+template <typename T, typename S>
+LAMI_HD void copy_rows(const S* from, int64_t stride_channel, int64_t stride_x, int64_t channels, int64_t width,
+                       T* __restrict to) {
+  for (int64_t k = 0; k < channels; ++k) {
+    for (int64_t i = 0; i < width; ++i) to[k * width + i] = static_cast<T>(from[k * stride_channel + i * stride_x]);
+  }
 }
 
 // Where to compute a row that `write_row` then puts in its place.

@@ -57,9 +57,11 @@ LAMI_HD void tap_row(const T* __restrict to_x, const T* __restrict to_y, const P
   }
 }
 
+// Reads pixel 0 where there is no corner, then forgets it: a load without a branch vectorises.
 template <typename T, typename S>
 LAMI_HD T corner(const S* plane, int32_t offset) {
-  return offset >= 0 ? static_cast<T>(plane[offset]) : T(0);
+  const T value = static_cast<T>(plane[offset > 0 ? offset : 0]);
+  return offset >= 0 ? value : T(0);
 }
 
 template <typename T, typename S>
@@ -92,14 +94,17 @@ LAMI_HD void sample_row_adjoint(const S* __restrict plane, const TapRow<T>& taps
   }
 }
 
-// Adds the gradient of a dense plane, whose offsets the taps must hold.
+// Adds the gradient of a dense image (1 + pixels, channels) whose offsets the taps hold; grad is (channels, width). The
+// image's first pixel takes what belongs to corners outside, at offset -1.
 template <typename T>
-LAMI_HD void scatter_row(const TapRow<T>& taps, int64_t width, const T* grad, T* plane) {
+LAMI_HD void scatter_row(const TapRow<T>& taps, int64_t channels, int64_t width, const T* __restrict grad,
+                         T* __restrict image) {
   for (int64_t i = 0; i < width; ++i) {
     const T x1 = taps.fraction_x[i], y1 = taps.fraction_y[i], x0 = T(1) - x1, y0 = T(1) - y1;
     const T weights[4] = {x0 * y0, x1 * y0, x0 * y1, x1 * y1};
     for (int k = 0; k < 4; ++k) {
-      if (taps.offset[k][i] >= 0) plane[taps.offset[k][i]] += grad[i] * weights[k];
+      T* to = image + (taps.offset[k][i] + int64_t(1)) * channels;
+      for (int64_t c = 0; c < channels; ++c) to[c] += grad[c * width + i] * weights[k];
     }
   }
 }

@@ -2,7 +2,7 @@
 //
 // Coordinates are (x, y) in [-1, 1] with align_corners. A spline is theta (2, 3), columns x, y, 1, and for each of its
 // n control points a weight (2,); arrays are row-major: T(p) = theta [p; 1] + sum_i weights_i U(|p - c_i|^2).
-// T is float or double. Gradients with respect to small parameters are returned per pixel; summing them is the caller's.
+// T is float or double. Gradients with respect to small parameters are returned per pixel; the caller sums them.
 #pragma once
 
 #include "elementary.h"
@@ -44,7 +44,7 @@ LAMI_HD Radial<T> radial(T s) {
   return {s * logarithm, logarithm + s / shifted};
 }
 
-// ---- fit -------------------------------------------------------------------------------------------------------------
+// ---- fit ------------------------------------------------------------------------------------------------------------
 
 // The symmetric system of a fit with two right-hand sides in its last columns.
 template <int N, typename T>
@@ -163,27 +163,27 @@ LAMI_HD void fit_spline_adjoint(const T* grad_theta, const T* grad_weights, cons
     const T ux = system.rows[i][N + 3], uy = system.rows[i][N + 4];
     grad_values[2 * i] = ux;
     grad_values[2 * i + 1] = uy;
-    T sums[2];
     LAMI_UNROLL
     for (int axis = 0; axis < 2; ++axis) {
-      sums[axis] = -(ux * theta[axis] + uy * theta[3 + axis]) -
-                   (system.rows[N + axis][N + 3] * weights[2 * i] + system.rows[N + axis][N + 4] * weights[2 * i + 1]);
+      const T* affine = system.rows[N + axis];
+      grad_points[2 * i + axis] = -(ux * theta[axis] + uy * theta[3 + axis]) -
+                                  (affine[N + 3] * weights[2 * i] + affine[N + 4] * weights[2 * i + 1]);
     }
     LAMI_UNROLL
-    for (int j = 0; j < N; ++j) {
+    for (int j = 0; j < i; ++j) {
       const T dx = points[2 * i] - points[2 * j], dy = points[2 * i + 1] - points[2 * j + 1];
       const T of_entries = ux * weights[2 * j] + uy * weights[2 * j + 1] +
                            system.rows[j][N + 3] * weights[2 * i] + system.rows[j][N + 4] * weights[2 * i + 1];
       const T scale = T(-2) * of_entries * radial(dx * dx + dy * dy).slope;
-      sums[0] += scale * dx;
-      sums[1] += scale * dy;
+      grad_points[2 * i] += scale * dx;
+      grad_points[2 * i + 1] += scale * dy;
+      grad_points[2 * j] -= scale * dx;
+      grad_points[2 * j + 1] -= scale * dy;
     }
-    grad_points[2 * i] = sums[0];
-    grad_points[2 * i + 1] = sums[1];
   }
 }
 
-// ---- evaluation ------------------------------------------------------------------------------------------------------
+// ---- evaluation -----------------------------------------------------------------------------------------------------
 
 template <typename T>
 LAMI_HD Point<T> spline_at(const T* theta, const T* weights, const T* points, int n, T x, T y) {
@@ -211,7 +211,7 @@ LAMI_HD RadialTerm<T> radial_term(T dx, T dy, Point<T> weight, Point<T> grad) {
   return {{weight.x * u.value, weight.y * u.value}, {grad.x * u.value, grad.y * u.value}, {scale * dx, scale * dy}};
 }
 
-// ---- background and heatmaps -----------------------------------------------------------------------------------------
+// ---- background and heatmaps ----------------------------------------------------------------------------------------
 
 // A homogeneous map (3, 3).
 template <typename T>
