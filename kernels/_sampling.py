@@ -26,9 +26,12 @@ def power_of_two(least: int, most: int) -> int:
     return power
 
 
-def channel_axis(features: Tensor) -> int:
-    """CHANNEL_AXIS of the kernels: 1 if neighbouring threads are to read channels, 0 if pixels."""
-    return int(is_channels_last(features) and features.shape[1] >= _MANY_CHANNELS)
+def channels_at_once(features: Tensor) -> tuple[int, int]:
+    """CHANNEL_AXIS and BLOCK_C for tiles in which a thread takes one pixel."""
+    if not is_channels_last(features):
+        return 0, power_of_two(features.shape[1], 4)
+    # Too few channels to occupy neighbouring threads: one after the other, and neighbouring threads take pixels.
+    return (1, 4) if features.shape[1] >= _MANY_CHANNELS else (0, 1)
 
 
 class Tile(NamedTuple):
@@ -42,12 +45,13 @@ class Tile(NamedTuple):
     @classmethod
     def of(cls, features: Tensor, most_per_thread: int) -> Tile:
         """Chosen by the layout of `features`; `most_per_thread` bounds the registers that a tile takes."""
-        if channel_axis(features) == 1:
+        axis, channels = channels_at_once(features)
+        if axis == 1:
             # A thread reads 16 bytes of neighbouring channels at once, a few threads all channels of a pixel.
             elements = _THREADS * min(16 // features.element_size(), most_per_thread)
             channels = power_of_two(features.shape[1], 64)
-            return cls(1, channels, elements // channels, 256)
-        return cls(0, power_of_two(features.shape[1], 4), _THREADS, 64)
+            return cls(axis, channels, elements // channels, 256)
+        return cls(axis, channels, _THREADS, 64)
 
     @property
     def options(self) -> dict[str, Any]:

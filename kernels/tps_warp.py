@@ -9,7 +9,7 @@ from torch import Tensor
 from lami.kernels._blend_kernels import blended_position
 from lami.kernels._launch import blocks, compute_dtype, launchable
 from lami.kernels._layout import empty_like_layout
-from lami.kernels._sampling import channel_axis, plane_strides, power_of_two
+from lami.kernels._sampling import channels_at_once, plane_strides
 from lami.kernels._sampling_kernels import sample_channels
 from lami.kernels._tps import pixel_block, pixel_coordinate, store_positions
 from lami.kernels.blend_flow import REGULARIZATION, blend_flow, blend_flow_backward, dropout_name
@@ -125,6 +125,7 @@ def tps_warp(
     control_points = kp_driving.contiguous()
     theta, weights = fit_tps(control_points, kp_source.to(dtype), REGULARIZATION)
     per_sample = blocks(height * width, _BLOCK)
+    axis, block_c = channels_at_once(image)
     launchable(_forward_kernel)[(samples * per_sample,)](
         image,
         logits,
@@ -145,8 +146,8 @@ def tps_warp(
         per_sample,
         N=int(kp_driving.shape[2]),
         DROPOUT=dropout_name(keep, corrected),
-        CHANNEL_AXIS=channel_axis(image),
-        BLOCK_C=power_of_two(channels, 4),
+        CHANNEL_AXIS=axis,
+        BLOCK_C=block_c,
         BLOCK=_BLOCK,
         num_warps=_BLOCK // 32,
     )
