@@ -15,6 +15,7 @@ from torch import Tensor
 from lami.kernels._bilinear import axis_taps, corner_slopes, load_corners, through_slope
 from lami.kernels._launch import blocks, compute_dtype, launchable
 from lami.kernels._layout import empty_like_layout, is_channels_last
+from lami.kernels._sampling import power_of_two
 from lami.kernels._sampling_kernels import sample_channels
 from lami.kernels._scatter import fixed_point_scale, gathered, scatter_buffer, scatter_corners
 from lami.kernels._tps import (
@@ -258,7 +259,8 @@ def motion_features(
     driving, points = (keypoints.to(dtype).contiguous() for keypoints in (kp_driving, kp_source))
     matrix = None if background is None else background.to(dtype).contiguous()
     batch, channels, height, width = source.shape
-    samples, splines, n = kp_driving.shape[:3]
+    samples, splines = kp_driving.shape[:2]
+    n = int(kp_driving.shape[2])
     shape = (samples, splines * n + 1 + (splines + 1) * channels, height, width)
     features = empty_like_layout(source, shape, source.dtype)
     if features.numel() == 0:
@@ -287,8 +289,8 @@ def motion_features(
         VARIANCE=variance,
         N=n,
         CHANNEL_AXIS=1 if channels_last else 0,
-        BLOCK_N=triton.next_power_of_2(n) if channels_last else 1,
-        BLOCK_C=min(triton.next_power_of_2(max(channels, 1)), _MOST_CHANNELS) if channels_last else 1,
+        BLOCK_N=power_of_two(n, 16) if channels_last else 1,
+        BLOCK_C=power_of_two(channels, _MOST_CHANNELS) if channels_last else 1,
         BLOCK=block,
         num_warps=4,
     )
@@ -316,7 +318,8 @@ def motion_features_backward(
     driving, points = (keypoints.to(dtype).contiguous() for keypoints in (kp_driving, kp_source))
     matrix = None if background is None else background.to(dtype).contiguous()
     batch, channels, height, width = source.shape
-    samples, splines, n = kp_driving.shape[:3]
+    samples, splines = kp_driving.shape[:2]
+    n = int(kp_driving.shape[2])
     pixels = height * width
     block = _BACKWARD_BLOCK[dtype]
     per_sample = blocks(pixels, block)

@@ -1,0 +1,1 @@
+"""What the Triton kernels cost GPUs that are not present: run as `python -m benchmarks.aot`."""
