@@ -28,7 +28,8 @@ def compute_dtype(*tensors: Tensor | None) -> torch.dtype:
 
 
 def _full_precision(device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, enabled=False)
+    known = torch.amp.is_autocast_available(device.type)  # not for meta tensors
+    return torch.autocast(device.type if known else "cpu", enabled=False)
 
 
 def _identity_grid(size: tuple[int, int], like: Tensor) -> Tensor:
