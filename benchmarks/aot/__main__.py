@@ -71,7 +71,7 @@ def regressions(expected: _Rows, found: _Rows) -> list[str]:
     return sorted(sentences)
 
 
-def _write(found: _Rows) -> None:
+def write(found: _Rows) -> None:
     """Sorted, and the resources on one line for each architecture: a changed kernel is a changed line."""
     compact = partial(json.dumps, separators=(", ", ": "))
     arch_last = sorted(found, key=lambda key: (key[0], key[1], int(key[2].removeprefix("sm_"))))
@@ -79,7 +79,7 @@ def _write(found: _Rows) -> None:
     TABLE.write_text(f'{{\n  "versions": {compact(versions())},\n  "kernels": {{\n{body}\n  }}\n}}\n')
 
 
-def _read() -> tuple[dict[str, str], _Rows]:
+def read() -> tuple[dict[str, str], _Rows]:
     stored = json.loads(TABLE.read_text())
     rows: _Rows = {}
     for name, resources in stored["kernels"].items():
@@ -109,9 +109,9 @@ def main() -> int:
         found |= _rows(measure(wanted, arch))
     sentences = spills(found)
     if chosen.write:
-        _write(found)
+        write(found)
     else:
-        made_by, expected = _read()
+        made_by, expected = read()
         if partly:  # what else is in the table was not asked for
             expected = {key: row for key, row in expected.items() if key in found}
         if made_by == versions():

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -88,23 +89,28 @@ def resources(compiled: Any) -> Resources:
 def measure(variants: Iterable[Variant], arch: int) -> Table:
     """Compile what the variants launch for one architecture.
 
-    A kernel that several ops share, from a file with a leading underscore, counts for the first that launches it; an
-    op that launches another op's kernels leaves them to the variants of that op.
+    Kernels in files with a leading underscore count for each op that launches them; an op that launches the kernels of
+    another one leaves them to the variants of that.
     """
     table: Table = {}
-    seen: set[str] = set()
+    known: dict[str, dict[str, int]] = {}
+    counted: set[tuple[str, str, str]] = set()
     for variant in variants:
         with compiled_not_launched(arch) as launches:
             variant.launch()
-        for kernel, compiled in launches:
-            owner = kernel.fn.__module__.rpartition(".")[2]
+        for launched, compiled in launches:
+            owner = launched.fn.__module__.rpartition(".")[2]
             shared = owner.startswith("_")
-            if compiled.hash in seen or not (shared or owner == variant.op):
+            if not shared and owner != variant.op:
                 continue
-            seen.add(compiled.hash)
-            rows = table.setdefault(f"{owner}.{kernel.fn.__name__}", {})
+            kernel = f"{owner}.{launched.fn.__name__}"
             name = f"{variant.op} {variant.name}" if shared else variant.name
-            names = (name, *(f"{name} ({count})" for count in range(2, len(launches) + 1)))
-            free = next(name for name in names if name not in rows)
-            rows[free] = {f"sm_{arch}": asdict(resources(compiled))}
+            if (kernel, name, compiled.hash) in counted:
+                continue
+            counted.add((kernel, name, compiled.hash))
+            if compiled.hash not in known:
+                known[compiled.hash] = asdict(resources(compiled))
+            rows = table.setdefault(kernel, {})
+            names = chain([name], (f"{name} ({number})" for number in count(2)))
+            rows[next(free for free in names if free not in rows)] = {f"sm_{arch}": known[compiled.hash]}
     return table

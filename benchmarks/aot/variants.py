@@ -90,14 +90,14 @@ def _blend_flow(name: str, dtype: torch.dtype, layout: torch.memory_format, flag
     contributions = _meta(B, K + 1, SIDE, SIDE, dtype=_compute(dtype))
     flow = _meta(B, SIDE, SIDE, 2, dtype=_compute(dtype))
     keep = _meta(B, K + 1, dtype=torch.bool)
-    modes = {"dropout": (keep, False)}
+    modes: dict[str, tuple[Tensor | None, bool]] = {"": (keep, False)}
     if flags:
-        modes |= {"softmax": (None, False), "corrected dropout": (keep, True)}
+        modes |= {" without dropout": (None, False), " corrected dropout": (keep, True)}
     for mode, (kept, corrected) in modes.items():
         inputs = (*_motion(dtype, B), kept, corrected)
-        yield Variant("blend_flow", f"{name} {mode}", partial(blend_flow, logits, *inputs))
+        yield Variant("blend_flow", name + mode, partial(blend_flow, logits, *inputs))
         backward = partial(blend_flow_backward, flow, contributions, logits, contributions, *inputs, True, True, True)
-        yield Variant("blend_flow", f"{name} {mode}", backward)
+        yield Variant("blend_flow", name + mode, backward)
 
 
 def _warp(name: str, dtype: torch.dtype, layout: torch.memory_format, flags: bool) -> Iterator[Variant]:
@@ -139,6 +139,8 @@ def _tps_warp(name: str, dtype: torch.dtype, layout: torch.memory_format, flags:
     for mode, kept in modes.items():
         motion = _motion(dtype, B)
         yield Variant("tps_warp", name + mode, partial(tps_warp, image, logits, *motion, kept, False))
+        if not flags:
+            continue  # launches the kernels of blend_flow and warp
         needs = (True, True, True, True, False)
         backward = partial(tps_warp_backward, image, flow, image, logits, flow, *motion, kept, False, *needs)
         yield Variant("tps_warp", name + mode, backward)
