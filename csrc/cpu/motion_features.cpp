@@ -50,6 +50,7 @@ struct RowMemory {
         grad_x(line + width),
         grad_y(grad_x + width),
         taps(grad_y + width, offsets.data(), width) {}
+  RowMemory(const RowMemory&) = delete;
 
   std::vector<T> values;
   std::vector<int32_t> offsets;

@@ -28,7 +28,28 @@ struct TapRow {
 struct Plane {
   int64_t height, width, stride_y, stride_x;
 
-  bool small() const { return (height - 1) * stride_y + (width - 1) * stride_x <= INT32_MAX; }
+  bool small() const {
+    return height <= INT32_MAX && width <= INT32_MAX && (height - 1) * stride_y + (width - 1) * stride_x <= INT32_MAX;
+  }
+};
+
+// `sampling_tap` of one axis, with zeros outside, as selects and 32-bit integers: these vectorise.
+template <typename T>
+struct AxisTap {
+  T fraction;
+  int32_t index;
+
+  LAMI_HD AxisTap(T coordinate, T size) {
+    const T far = T(kFar);
+    coordinate = coordinate > -far ? coordinate : -far;  // NaN too
+    coordinate = coordinate < far ? coordinate : far;
+    T position = (coordinate + T(1)) * T(0.5) * (size - T(1));
+    position = position > T(-2) ? position : T(-2);
+    position = position < size ? position : size;
+    const T whole = std::floor(position);
+    fraction = position - whole;
+    index = static_cast<int32_t>(whole);
+  }
 };
 
 template <typename T>
@@ -40,20 +61,23 @@ LAMI_HD void tap_row(const T* __restrict to_x, const T* __restrict to_y, const P
   int32_t* __restrict o01 = taps.offset[1];
   int32_t* __restrict o10 = taps.offset[2];
   int32_t* __restrict o11 = taps.offset[3];
+  const T size_x = static_cast<T>(plane.width), size_y = static_cast<T>(plane.height);
+  const int32_t last_x = static_cast<int32_t>(plane.width - 1), last_y = static_cast<int32_t>(plane.height - 1);
+  // Unsigned: what overflows belongs to a corner outside, and is not used.
+  const uint32_t stride_x = static_cast<uint32_t>(plane.stride_x), stride_y = static_cast<uint32_t>(plane.stride_y);
 #pragma omp simd
   for (int64_t i = 0; i < width; ++i) {
-    const Tap<T> x = sampling_tap<Padding::zeros>(to_x[i], plane.width, true);
-    const Tap<T> y = sampling_tap<Padding::zeros>(to_y[i], plane.height, true);
-    const bool x0 = x.has_first(plane.width), x1 = x.has_second(plane.width);
-    const bool y0 = y.has_first(plane.height), y1 = y.has_second(plane.height);
-    const int64_t first = y.index * plane.stride_y + x.index * plane.stride_x;
-    const int64_t second = first + plane.stride_y;
+    const AxisTap<T> x(to_x[i], size_x), y(to_y[i], size_y);
+    const uint32_t first = static_cast<uint32_t>(y.index) * stride_y + static_cast<uint32_t>(x.index) * stride_x;
+    const uint32_t second = first + stride_y;
+    const int x0 = (x.index >= 0) & (x.index <= last_x), x1 = (x.index >= -1) & (x.index < last_x);
+    const int y0 = (y.index >= 0) & (y.index <= last_y), y1 = (y.index >= -1) & (y.index < last_y);
     fraction_x[i] = x.fraction;
     fraction_y[i] = y.fraction;
-    o00[i] = static_cast<int32_t>(y0 & x0 ? first : -1);
-    o01[i] = static_cast<int32_t>(y0 & x1 ? first + plane.stride_x : -1);
-    o10[i] = static_cast<int32_t>(y1 & x0 ? second : -1);
-    o11[i] = static_cast<int32_t>(y1 & x1 ? second + plane.stride_x : -1);
+    o00[i] = x0 & y0 ? static_cast<int32_t>(first) : -1;
+    o01[i] = x1 & y0 ? static_cast<int32_t>(first + stride_x) : -1;
+    o10[i] = x0 & y1 ? static_cast<int32_t>(second) : -1;
+    o11[i] = x1 & y1 ? static_cast<int32_t>(second + stride_x) : -1;
   }
 }
 
