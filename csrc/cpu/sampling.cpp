@@ -192,22 +192,22 @@ SamplingGradients sample_backward_as(const Tensor& grad, const SamplingProblem& 
   const auto features = view<const T, 4>(problem.features);
   const auto upstream = view<const T, 5>(grad);
   const TapField<C> field(sampler_of<C>(problem), Regions(batch, times, height, width), needs.flow);
+  // First what needs memory for a while: at the size of the output, then gathered into the sizes of flow and mask.
+  if (needs.flow || needs.mask) {
+    const std::unique_ptr<C[]> coordinates(needs.flow ? new C[2 * pixels] : nullptr);
+    const std::unique_ptr<C[]> mask(needs.mask ? new C[pixels] : nullptr);
+    differentiate_positions(field, features, upstream, coordinates.get(), mask.get());
+    if (needs.flow) {
+      add_resize_adjoint(coordinates.get(), batch * times, height, width, 2,
+                         static_cast<C*>(result.flow.mutable_data_ptr()), problem.flow.size(2), problem.flow.size(3));
+    }
+    if (needs.mask) {
+      add_resize_adjoint(mask.get(), batch * times, height, width, 1, static_cast<C*>(result.mask.mutable_data_ptr()),
+                         problem.mask->size(3), problem.mask->size(4));
+    }
+  }
   if (needs.features) {
     dispatch_lanes(like.size(1), [&](auto lanes) { scatter<lanes>(field, upstream, view<T, 4>(result.features)); });
-  }
-  if (!needs.flow && !needs.mask) return result;
-
-  // At the size of the output, then gathered into the sizes of flow and mask.
-  const std::unique_ptr<C[]> coordinates(needs.flow ? new C[2 * pixels] : nullptr);
-  const std::unique_ptr<C[]> mask(needs.mask ? new C[pixels] : nullptr);
-  differentiate_positions(field, features, upstream, coordinates.get(), mask.get());
-  if (needs.flow) {
-    add_resize_adjoint(coordinates.get(), batch * times, height, width, 2,
-                       static_cast<C*>(result.flow.mutable_data_ptr()), problem.flow.size(2), problem.flow.size(3));
-  }
-  if (needs.mask) {
-    add_resize_adjoint(mask.get(), batch * times, height, width, 1, static_cast<C*>(result.mask.mutable_data_ptr()),
-                       problem.mask->size(3), problem.mask->size(4));
   }
   return result;
 }
@@ -277,10 +277,11 @@ SamplingGradients sample_backward(const Tensor& grad, const SamplingProblem& giv
     using T = typename decltype(type)::type;
     return sample_backward_as<T, compute_t<T>>(cast(grad, scalar_type_of<T>), problem, needs, flow_sum);
   });
-  const Tensor none = nothing(grad.scalar_type(), grad);
-  result.features = needs.features ? cast(result.features, given.features.scalar_type()) : none;
-  if (!needs.flow) result.flow = none;
-  result.mask = needs.mask ? cast(result.mask, given.mask->scalar_type()) : none;
+  // A tensor of its own for each: results of an op may not alias.
+  const auto none = [&] { return nothing(grad.scalar_type(), grad); };
+  result.features = needs.features ? cast(result.features, given.features.scalar_type()) : none();
+  if (!needs.flow) result.flow = none();
+  result.mask = needs.mask ? cast(result.mask, given.mask->scalar_type()) : none();
   return result;
 }
 

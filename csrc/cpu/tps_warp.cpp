@@ -45,8 +45,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> tps_warp_backward(
   }
   const SamplingGradients sampled =
       sample_backward(torch::stable::unsqueeze(grad_warped, 1), problem, {needs_image, needs_flow, false}, total);
-  const Tensor none = nothing(grad_flow.scalar_type(), grad_flow);
-  if (!needs_flow) return {needs_image ? sampled.features : none, none, none, none, none};
+  // A tensor of its own for each: results of an op may not alias.
+  const auto none = [&] { return nothing(grad_flow.scalar_type(), grad_flow); };
+  const Tensor of_image = needs_image ? sampled.features : none();
+  if (!needs_flow) return {of_image, none(), none(), none(), none()};
 
   const Tensor wide = wide_logits(image, logits);
   const Tensor contributions =
@@ -55,9 +57,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> tps_warp_backward(
   const auto [of_logits, of_driving, of_source, of_background] =
       blend_flow_backward(merge_times(*total), no_gradient, wide, contributions, kp_driving, kp_source, background,
                           keep, corrected, needs_logits, needs_keypoints, needs_background);
-  return {needs_image ? sampled.features : none, needs_logits ? cast(of_logits, logits.scalar_type()) : none,
-          needs_keypoints ? of_driving : none, needs_keypoints ? of_source : none,
-          needs_background && background ? of_background : none};
+  return {of_image, needs_logits ? cast(of_logits, logits.scalar_type()) : none(), needs_keypoints ? of_driving : none(),
+          needs_keypoints ? of_source : none(), needs_background && background ? of_background : none()};
 }
 
 }  // namespace
