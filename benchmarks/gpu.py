@@ -50,8 +50,9 @@ def steps(folder: Path, rehearsal: bool) -> list[Step]:
     bench = python("-m", "benchmarks.ops", "--device", device, "--output", str(folder.parent / "ops"))
     build = Step("build", python("setup.py", "build_ext", "--inplace"), {"LAMI_BUILD": "1"})
     if rehearsal:
+        little = ["--quick", "--ops", "fit_tps", "keypoint_heatmaps"]
         build = Step("build", build.command, {**build.environment, "LAMI_BUILD_CUDA": "0"})
-        return [build, Step("tests", [*tests, "tests/gpu", "-m", ""]), Step("benchmarks", [*bench, "--quick"])]
+        return [build, Step("tests", [*tests, "tests/gpu", "-m", ""]), Step("benchmarks", [*bench, *little])]
     # One small launch of every kernel; without the caching allocator each tensor has bounds of its own.
     every_kernel = python("-m", "pytest", "-p", "no:cacheprovider", "-q", "-m", "gpu", "tests/gpu/test_every_kernel.py")
     plain = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "CUDA_LAUNCH_BLOCKING": "1"}

@@ -6,7 +6,7 @@ from lami import ops
 
 
 def setup(size: Size, inputs: Inputs) -> Case:
-    source = inputs.uniform(size.batch, size.channels, size.side, size.side).detach()
+    source = inputs.maps(size.batch, size.channels, size.side).detach()
     driving, kp_source = inputs.keypoints(size)
     times = inputs.uniform(size.batch, size.times, low=0.1, high=0.9).detach()
     arguments = (source, kp_source, driving, times, inputs.background(size.batch, size.times))

@@ -26,7 +26,7 @@ def shared_grids(source: Tensor, logits: Tensor, driving: Tensor, kp_source: Ten
 
 
 def setup(size: Size, inputs: Inputs) -> Case:
-    source = inputs.uniform(size.batch, size.channels, size.side, size.side).detach()
+    source = inputs.maps(size.batch, size.channels, size.side).detach()
     logits = inputs.normal(size.batch, size.splines + 1, size.side, size.side)
     return Case((source, logits, *inputs.keypoints(size), inputs.background(size.batch)), fused, shared_grids)
 
@@ -36,4 +36,5 @@ BENCHMARK = Benchmark(
     setup,
     named={"B=4, K=10, N=5, 64x64": (Size(), Targets())},
     limits="Logarithms: the splines are evaluated twice forwards and twice backwards, in eager PyTorch once each.",
+    op="motion_features",
 )

@@ -6,7 +6,7 @@ from lami import ops
 
 
 def setup(size: Size, inputs: Inputs) -> Case:
-    features = inputs.normal(size.batch, size.channels, size.side, size.side)
+    features = inputs.maps(size.batch, size.channels, size.side)
     return Case(
         (features, inputs.flow(size.batch, side=size.side)),
         lambda *tensors: ops.grid_sample(*tensors, align_corners=True),

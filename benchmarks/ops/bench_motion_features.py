@@ -6,7 +6,7 @@ from lami import ops
 
 
 def setup(size: Size, inputs: Inputs) -> Case:
-    source = inputs.uniform(size.batch, size.channels, size.side, size.side).detach()
+    source = inputs.maps(size.batch, size.channels, size.side).detach()
     arguments = (source, *inputs.keypoints(size), inputs.background(size.batch))
     return Case(arguments, ops.motion_features, eager.motion_features)
 

@@ -6,7 +6,7 @@ from lami import ops
 
 
 def setup(size: Size, inputs: Inputs) -> Case:
-    image = inputs.uniform(size.batch, size.channels, size.side, size.side)
+    image = inputs.maps(size.batch, size.channels, size.side)
     logits = inputs.normal(size.batch, size.splines + 1, size.flow, size.flow)
     arguments = (image, logits, *inputs.keypoints(size), inputs.background(size.batch))
     return Case(arguments, ops.tps_warp, eager.tps_warp)

@@ -9,7 +9,7 @@ LEVELS = ((64, 256), (128, 128), (256, 64), (512, 32))
 
 
 def setup(size: Size, inputs: Inputs) -> Case:
-    features = inputs.normal(size.batch, size.channels, size.side, size.side)
+    features = inputs.maps(size.batch, size.channels, size.side)
     mask = inputs.uniform(size.batch, 1, size.flow, size.flow)
     return Case((features, inputs.flow(size.batch, side=size.flow), mask), ops.warp, eager.warp)
 

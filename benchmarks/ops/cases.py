@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -66,6 +67,11 @@ class Inputs:
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         return (low + (high - low) * torch.rand(shape, **self._made)).requires_grad_()
 
+    def maps(self, batch: int, channels: int, side: int) -> Tensor:
+        """(B, C, side, side), as smooth as images: in noise a rounding error would change gradients at every kink."""
+        coarse = self.normal(batch, channels, max(side // 8, 2), max(side // 8, 2)).detach()
+        return F.interpolate(coarse, (side, side), mode="bicubic", align_corners=True).requires_grad_()
+
     def keypoints(self, size: Size) -> tuple[Tensor, Tensor]:
         """Of driving and source, (B, K, N, 2) each: the same figure in two poses."""
         source = self.uniform(size.batch, size.splines, size.points, 2, low=-0.8, high=0.8).detach()
@@ -98,6 +104,7 @@ class Benchmark:
         sweep: the size for a side and a batch; nowhere slower than eager is wanted.
         sided: whether the side changes anything.
         limits: what keeps the op from being faster, to be told where a target is missed.
+        op: whose backend runs, where the name is no op's.
     """
 
     name: str
@@ -106,6 +113,7 @@ class Benchmark:
     limits: str
     sweep: Callable[[int, int], Size] = field(default=lambda side, batch: Size(batch=batch, side=side, flow=side))
     sided: bool = True
+    op: str | None = None
 
     def sizes(self, sides_and_batches: list[tuple[int, int]]) -> dict[str, tuple[Size, Targets]]:
         """All sizes by name."""
