@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from small_calls import NAMES, agree, make, training
@@ -15,33 +18,39 @@ pytestmark = pytest.mark.gpu
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 3e-2}
 
 
-def channels_last(case: Case) -> Case:
-    def convert(argument: object) -> object:
+def converted(case: Case, convert: Callable[[torch.Tensor], torch.Tensor]) -> Case:
+    def each(argument: Any) -> Any:
         if isinstance(argument, list):
-            return [convert(tensor) for tensor in argument]
-        if isinstance(argument, torch.Tensor) and argument.ndim == 4 and argument.shape[-1] != 2:
-            moved = argument.detach().to(memory_format=torch.channels_last)
-            return moved.requires_grad_(argument.requires_grad)
-        return argument
+            return [each(tensor) for tensor in argument]
+        return convert(argument.detach()).requires_grad_(argument.requires_grad)
 
-    return Case(tuple(map(convert, case.arguments)), case.fused, case.eager)
+    return Case(tuple(map(each, case.arguments)), case.fused, case.eager)
+
+
+def is_map(tensor: torch.Tensor) -> bool:
+    """Features, images, logits and masks, but not flows and keypoints."""
+    return tensor.ndim == 4 and tensor.shape[-1] > 3
 
 
 @pytest.mark.parametrize("deterministic", [False, True], ids=["atomics", "deterministic"])
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"])
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @pytest.mark.parametrize("name", NAMES)
-def test_kernels(name: str, dtype: torch.dtype, layout: str, deterministic: bool, cuda: torch.device) -> None:
-    case = make(name, cuda, dtype)
-    if layout == "channels_last":
-        case = channels_last(case)
+def test_kernels(
+    name: str, dtype: torch.dtype, layout: torch.memory_format, deterministic: bool, cuda: torch.device
+) -> None:
+    coordinates = torch.promote_types(dtype, torch.float32)
+    case = make(name, cuda, coordinates)
+    if name == "grid_sample":  # wants one dtype
+        case = converted(case, lambda tensor: tensor.to(dtype))
+    case = converted(case, lambda tensor: tensor.to(dtype, memory_format=layout) if is_map(tensor) else tensor)
     torch.use_deterministic_algorithms(deterministic)
     try:
         results = training(case)()
     finally:
         torch.use_deterministic_algorithms(False)
     with ops.use_backend("reference"):
-        agree(results, training(case)(), TOLERANCES[dtype])
+        agree(results, training(converted(case, lambda tensor: tensor.to(coordinates)))(), TOLERANCES[dtype])
 
 
 @pytest.mark.parametrize("name", NAMES)
