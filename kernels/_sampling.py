@@ -144,7 +144,7 @@ def sample_backward(
     dtype = compute_dtype(features, flow, mask)
     samples, channels, *size = grad.shape
     needs_mask = needs_mask and mask is not None
-    if grad.numel() == 0 or features.numel() == 0:
+    if grad.numel() == 0 or features.numel() == 0 or not (needs_features or needs_flow or needs_mask):
         return (
             zeros_like_layout(features, features.dtype) if needs_features else grad.new_empty(0),
             flow.new_zeros(flow.shape) if needs_flow else grad.new_empty(0),
@@ -189,15 +189,15 @@ def sample_backward(
         **tile.options,
     )
 
-    def before_resize(parts: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    def before_resize(parts: Tensor, size: torch.Size, dtype: torch.dtype) -> Tensor:
         whole = parts[0] if parts.shape[0] == 1 else parts.sum(0)
-        return resize_adjoint(whole, height, width, dtype)
+        return resize_adjoint(whole, size[0], size[1], dtype)
 
     grad_mask = grad.new_empty(0)
     if mask is not None and mask_parts is not None:
-        grad_mask = before_resize(mask_parts, *mask.shape[2:], mask.dtype).view(mask.shape)
+        grad_mask = before_resize(mask_parts, mask.shape[2:], mask.dtype).view(mask.shape)
     return (
         grad.new_empty(0) if buffer is None else gathered(buffer, scale, features.dtype),
-        grad.new_empty(0) if flow_parts is None else before_resize(flow_parts, *flow.shape[1:3], flow.dtype),
+        grad.new_empty(0) if flow_parts is None else before_resize(flow_parts, flow.shape[1:3], flow.dtype),
         grad_mask,
     )

@@ -3,8 +3,9 @@
 Floating-point atomics round in the order in which they happen to arrive. The deterministic form adds 64-bit integers
 instead, whose sum has no order: values are scaled so that no sum can overflow and truncated to integers. Its unit is
 `largest |value| * terms / 2**62`, that is 2**-42 of the largest value for a million terms a pixel: finer than fp32
-resolves, coarser than fp64. It costs 8 bytes a pixel in place of 4, one pass over the gradient for its maximum and
-one to convert, all on the device. A gradient that holds NaN or infinity gives NaN everywhere.
+resolves, coarser than fp64; but at least 2**-126, the smallest normal fp32. It costs 8 bytes a pixel in place of 4, one
+pass over the gradient for its maximum and one to convert, all on the device. A gradient that holds NaN or infinity
+gives NaN everywhere.
 """
 
 from __future__ import annotations

@@ -183,8 +183,8 @@ def tps_warp_backward(
         grad_warped, image, flow, None, "zeros", True, needs_image, needs_flow, False, deterministic
     )
     if not needs_flow:
-        nothing = [grad_flow.new_empty(0) for _ in range(4)]
-        return grad_image, *nothing
+        grad_logits, grad_driving, grad_source, grad_background = (grad_flow.new_empty(0) for _ in range(4))
+        return grad_image, grad_logits, grad_driving, grad_source, grad_background
     driving = kp_driving.to(flow.dtype)
     _, contributions = blend_flow(logits, driving, kp_source, background, keep, corrected)
     grad_logits, grad_driving, grad_source, grad_background = blend_flow_backward(
