@@ -76,7 +76,7 @@ Tensor anytime_motion_features(const Tensor& source, const Tensor& kp_source, co
       const Fitted<T> fitted(stream, kp_source, kp_driving, times, background);
       const typename Kernel::Tiles tiles(shape[3], shape[4]);
       stream.launch(Kernel{fitted.template motions<S>(image, variance), tiles, data<S>(features)},
-                    tiles.count() * (kp_source.size(1) + 1) * shape[0]);
+                    shape[0] * (kp_source.size(1) + 1) * tiles.count());
     });
   }
   return cast(features, source.scalar_type());

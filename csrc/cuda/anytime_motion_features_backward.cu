@@ -15,6 +15,7 @@ struct BackwardKernel {
   using Tiles = Tiling<32, 16>;
 
   struct Shared {
+    T x[Tiles::kWidth], y[Tiles::kHeight];  // coordinates of the tile's pixels
     Point<T> grad[Tiles::kHeight][Tiles::kWidth];
   };
 
@@ -33,10 +34,14 @@ struct BackwardKernel {
     const int64_t moment = rest / motion_count;
     const bool needs_position = motion == 0 ? needs_background : needs_splines;
     const int left = tiles.left(tile), top = tiles.top(tile), lane = block.thread % kWarp, warp = block.thread / kWarp;
+    if (warp == 0) shared.x[lane] = pixel_coordinate<T>(left + lane, motions.width());
+    if (warp == 1 && lane < Tiles::kHeight) shared.y[lane] = pixel_coordinate<T>(top + lane, motions.height());
+    block.sync();
     for (int row = warp; row < Tiles::kHeight; row += kThreads / kWarp) {
       Point<T> of_position = {T(0), T(0)};
       if (left + lane < motions.width() && top + row < motions.height()) {
-        of_position = through_samples(moment, motion, left + lane, top + row, needs_position);
+        const Point<T> pixel = {shared.x[lane], shared.y[row]};
+        of_position = through_samples(moment, motion, left + lane, top + row, pixel, needs_position);
       }
       shared.grad[row][lane] = of_position;
     }
@@ -48,10 +53,10 @@ struct BackwardKernel {
       const int turn = begin + warp;
       T sums[kNumbers] = {};
       if (turn < turns && left + lane < motions.width()) {
-        const T x = pixel_coordinate<T>(left + lane, motions.width());
+        const T x = shared.x[lane];
         const auto for_each_row = [&](auto&& add) {
           for (int row = 0; row < Tiles::kHeight && top + row < motions.height(); ++row) {
-            add(top + row, pixel_coordinate<T>(top + row, motions.height()), shared.grad[row][lane]);
+            add(top + row, shared.y[row], shared.grad[row][lane]);
           }
         };
         if (motion == 0) {
@@ -72,9 +77,9 @@ struct BackwardKernel {
   }
 
   // Gradient of the position where a pixel reads; what the pixels there get is added to theirs.
-  LAMI_DEVICE Point<T> through_samples(int64_t moment, int motion, int column, int row, bool needs_position) const {
-    const T x = pixel_coordinate<T>(column, motions.width()), y = pixel_coordinate<T>(row, motions.height());
-    const Corners<T> corners = motions.corners(motions.position(moment, motion, x, y));
+  LAMI_DEVICE Point<T> through_samples(int64_t moment, int motion, int column, int row, Point<T> pixel,
+                                       bool needs_position) const {
+    const Corners<T> corners = motions.corners(motions.position(moment, motion, pixel.x, pixel.y));
     const Offsets read = corners.offsets(motions.source.stride[2], motions.source.stride[3]);
     const Offsets written = corners.offsets(source_layout.stride[2], source_layout.stride[3]);
     const int64_t sample = moment / motions.times;
@@ -249,7 +254,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> anytime_motion_features_backw
       }
       const Tensor partial = empty({moments, k + 1, tiles.count(), n + 1, Kernel::kNumbers}, type, source);
       kernel.partial = data<T>(partial);
-      stream.launch(kernel, tiles.count() * kernel.motion_count * moments);
+      stream.launch(kernel, moments * kernel.motion_count * tiles.count());
       if (needs_source) grad_source = sum->finish(stream, false);
       if (!needs_splines && !needs_background) return;
 

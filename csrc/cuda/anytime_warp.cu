@@ -40,8 +40,8 @@ struct WarpKernel {
     const int located = start + block.thread, located_y = located / width, located_x = located % width;
     for (int64_t time = 0; time < level.warped.size[1]; ++time) {
       if (block.thread < kPixels && located < height * width) {
-        shared.corners[block.thread] = level.sampling.corners(sample, time, located_y, located_x, height, width);
-        shared.mask[block.thread] = level.sampling.mask_at(sample, time, located_y, located_x, height, width);
+        shared.corners[block.thread] = level.sampling.corners(sample, time, located_y, located_x);
+        shared.mask[block.thread] = level.sampling.mask_at(sample, time, located_y, located_x);
       }
       block.sync();
       if (pixel < height * width) {

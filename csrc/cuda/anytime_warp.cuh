@@ -49,38 +49,68 @@ struct PixelBlock {
         lane(order == Order::planar ? thread / kPixels : thread % kLanes) {}
 };
 
-// Value of a map (h, w) at pixel (y, x) of the (height, width) it is resized to: bilinear, align_corners=True.
+// An axis of `in` pixels resized to `out`, as resize_tap of bilinear.h. The divisions are done on the host: on the device
+// each is a call that takes registers.
 template <class T>
-LAMI_HD T resized(const T* map, int64_t stride_y, int64_t stride_x, int64_t h, int64_t w, int64_t y, int64_t x,
-                  int64_t height, int64_t width) {
-  if (h == height && w == width) return map[y * stride_y + x * stride_x];
-  const ResizeTap<T> row = resize_tap<T>(y, h, height), column = resize_tap<T>(x, w, width);
-  const T* above = map + row.first * stride_y;
-  const T* below = map + row.second * stride_y;
-  const int64_t left = column.first * stride_x, right = column.second * stride_x;
-  const T first = (T(1) - column.fraction) * above[left] + column.fraction * above[right];
-  const T second = (T(1) - column.fraction) * below[left] + column.fraction * below[right];
-  return (T(1) - row.fraction) * first + row.fraction * second;
-}
+struct ResizedAxis {
+  int in, out;
+  T scale, inverse;
 
-// flow (B, T, h, w, 2), mask (B, T, 1, h', w') or without data: both of any size.
-template <class T>
-struct Sampling {
-  View<const T, 5> flow;
-  View<const T, 5> mask;
+  ResizedAxis() = default;
+  ResizedAxis(int64_t in_, int64_t out_)
+      : in(static_cast<int>(in_)),
+        out(static_cast<int>(out_)),
+        scale(out > 1 ? T(in - 1) / T(out - 1) : T(0)),
+        inverse(in > 1 ? T(out - 1) / T(in - 1) : T(0)) {}
 
-  LAMI_HD Corners<T> corners(int64_t sample, int64_t time, int64_t y, int64_t x, int64_t height, int64_t width) const {
-    const T* map = flow.at(sample, time);
-    const T to_x = resized(map, flow.stride[2], flow.stride[3], flow.size[2], flow.size[3], y, x, height, width);
-    const T to_y = resized(map + flow.stride[4], flow.stride[2], flow.stride[3], flow.size[2], flow.size[3], y, x,
-                           height, width);
-    return corners_at(to_x, to_y, height, width);
+  LAMI_HD ResizeTap<T> tap(int i) const {
+    const T position = scale * T(i);
+    int first = static_cast<int>(position);
+    if (first > in - 1) first = in - 1;
+    const T fraction = position - T(first);
+    return {first, first < in - 1 ? first + 1 : first, fraction < T(0) ? T(0) : fraction > T(1) ? T(1) : fraction};
   }
 
-  LAMI_HD T mask_at(int64_t sample, int64_t time, int64_t y, int64_t x, int64_t height, int64_t width) const {
-    if (mask.data == nullptr) return T(1);
-    return resized(mask.at(sample, time), mask.stride[3], mask.stride[4], mask.size[3], mask.size[4], y, x, height,
-                   width);
+  // The resized pixels that may read pixel `j`, a few more than needed.
+  LAMI_HD Range readers(int j) const {
+    if (in <= 1 || out <= 1) return {0, out};
+    const int begin = static_cast<int>(T(j - 1) * inverse) - 1, end = static_cast<int>(T(j + 1) * inverse) + 3;
+    return {begin > 0 ? begin : 0, end < out ? end : out};
+  }
+};
+
+// A map resized, bilinear with align_corners=True.
+template <class T>
+struct ResizedMap {
+  ResizedAxis<T> rows, columns;
+
+  LAMI_HD T at(const T* map, int64_t stride_y, int64_t stride_x, int y, int x) const {
+    if (rows.in == rows.out && columns.in == columns.out) return map[y * stride_y + x * stride_x];
+    const ResizeTap<T> row = rows.tap(y), column = columns.tap(x);
+    const T* above = map + row.first * stride_y;
+    const T* below = map + row.second * stride_y;
+    const int64_t left = column.first * stride_x, right = column.second * stride_x;
+    const T first = (T(1) - column.fraction) * above[left] + column.fraction * above[right];
+    const T second = (T(1) - column.fraction) * below[left] + column.fraction * below[right];
+    return (T(1) - row.fraction) * first + row.fraction * second;
+  }
+};
+
+// flow (B, T, h, w, 2), mask (B, T, 1, h', w') or without data, both resized to the pixels of a level.
+template <class T>
+struct Sampling {
+  View<const T, 5> flow, mask;
+  ResizedMap<T> flow_map, mask_map;
+
+  LAMI_HD Corners<T> corners(int64_t sample, int64_t time, int y, int x) const {
+    const T* map = flow.at(sample, time);
+    const T to_x = flow_map.at(map, flow.stride[2], flow.stride[3], y, x);
+    const T to_y = flow_map.at(map + flow.stride[4], flow.stride[2], flow.stride[3], y, x);
+    return corners_at(to_x, to_y, flow_map.rows.out, flow_map.columns.out);
+  }
+
+  LAMI_HD T mask_at(int64_t sample, int64_t time, int y, int x) const {
+    return mask.data == nullptr ? T(1) : mask_map.at(mask.at(sample, time), mask.stride[3], mask.stride[4], y, x);
   }
 };
 
@@ -144,8 +174,13 @@ struct WarpInputs {
 
   template <class T>
   Sampling<T> sampling(size_t level) const {
-    Sampling<T> sampling{view<const T, 5>(flow), {}};
-    if (!masks.empty()) sampling.mask = view<const T, 5>(masks[level]);
+    const int64_t height = features[level].size(2), width = features[level].size(3);
+    Sampling<T> sampling{view<const T, 5>(flow), {}, {{flow.size(2), height}, {flow.size(3), width}}, {}};
+    if (!masks.empty()) {
+      const Tensor& mask = masks[level];
+      sampling.mask = view<const T, 5>(mask);
+      sampling.mask_map = {{mask.size(3), height}, {mask.size(4), width}};
+    }
     return sampling;
   }
 

@@ -50,8 +50,8 @@ struct BackwardKernel {
     const int plane = height * width, start = tile * kPixels, located = start + block.thread;
     if (block.thread < kPixels && located < plane) {
       const int y = located / width, x = located % width;
-      shared.corners[block.thread] = level.sampling.corners(sample, time, y, x, height, width);
-      shared.mask[block.thread] = level.sampling.mask_at(sample, time, y, x, height, width);
+      shared.corners[block.thread] = level.sampling.corners(sample, time, y, x);
+      shared.mask[block.thread] = level.sampling.mask_at(sample, time, y, x);
     }
     block.sync();
     const PixelBlock mine(block.thread, level.order);
@@ -140,42 +140,50 @@ struct GatherKernel {
 
   struct Level {
     const T* grad;  // (B, T, H, W, kNumbers)
-    int64_t height, width;
+    ResizedMap<T> map;
   };
 
   Level levels[kMaxLevels];
   int count;
   T* result;
-  int64_t moments, height, width;
+  int64_t moments;
+  int height, width;
+
+  int64_t blocks_each() const { return ceil_div(int64_t{height} * width, kThreads); }
 
   LAMI_DEVICE void operator()(const Block& block, Shared&) const {
-    const int64_t i = int64_t{block.index} * kThreads + block.thread;
-    if (i >= moments * height * width) return;
-    const int64_t x = i % width, y = i / width % height, moment = i / (height * width);
+    const int plane = height * width, blocks = (plane - 1) / kThreads + 1;
+    const int pixel = block.index % blocks * kThreads + block.thread;
+    if (pixel >= plane) return;
+    const int64_t moment = block.index / blocks;
     T sums[kNumbers] = {};
-    for (int l = 0; l < count; ++l) {
-      const Level& level = levels[l];
-      const Range rows = resize_readers(y, height, level.height), columns = resize_readers(x, width, level.width);
-      for (int64_t row = rows.begin; row < rows.end; ++row) {
-        const T of_row = resize_tap<T>(row, height, level.height).weight(y);
-        if (of_row == T(0)) continue;
-        for (int64_t column = columns.begin; column < columns.end; ++column) {
-          const T weight = of_row * resize_tap<T>(column, width, level.width).weight(x);
-          if (weight == T(0)) continue;
-          const T* grad = level.grad + kNumbers * ((moment * level.height + row) * level.width + column);
-          LAMI_UNROLL
-          for (int j = 0; j < kNumbers; ++j) sums[j] += weight * grad[j];
-        }
+    for (int l = 0; l < count; ++l) add_level(levels[l], moment, pixel / width, pixel % width, sums);
+    LAMI_UNROLL
+    for (int j = 0; j < kNumbers; ++j) result[kNumbers * (moment * plane + pixel) + j] += sums[j];
+  }
+
+  LAMI_DEVICE void add_level(const Level& level, int64_t moment, int y, int x, T (&sums)[kNumbers]) const {
+    const ResizedAxis<T>&down = level.map.rows, &across = level.map.columns;
+    const Range rows = down.readers(y), columns = across.readers(x);
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      const T of_row = down.tap(static_cast<int>(row)).weight(y);
+      if (of_row == T(0)) continue;
+      const T* grad = level.grad + kNumbers * (moment * down.out + row) * across.out;
+      for (int64_t column = columns.begin; column < columns.end; ++column) {
+        const T weight = of_row * across.tap(static_cast<int>(column)).weight(x);
+        if (weight == T(0)) continue;
+        LAMI_UNROLL
+        for (int j = 0; j < kNumbers; ++j) sums[j] += weight * grad[kNumbers * column + j];
       }
     }
-    LAMI_UNROLL
-    for (int j = 0; j < kNumbers; ++j) result[kNumbers * i + j] += sums[j];
   }
 };
 
 template <class Kernel>
 void gather(const Stream& stream, const Kernel& kernel) {
-  stream.launch(kernel, ceil_div(kernel.moments * kernel.height * kernel.width, Kernel::kThreads));
+  STD_TORCH_CHECK(int64_t{kernel.height} * kernel.width <= INT_MAX - Kernel::kThreads,
+                  "anytime_warp_backward: flow or a mask has more than 2^31 pixels");
+  stream.launch(kernel, kernel.moments * kernel.blocks_each());
 }
 
 struct WarpGradients {
@@ -197,7 +205,8 @@ void backward_levels(const Stream& stream, const WarpInputs& inputs, const std::
   Kernel kernel{};
   kernel.needs_features = needs_features;
   kernel.needs_values = needs_flow || needs_masks;
-  GatherKernel<T, 2> to_flow{{}, 0, needs_flow ? data<T>(results.flow) : nullptr, b * t, flow.size(2), flow.size(3)};
+  GatherKernel<T, 2> to_flow{{}, 0, needs_flow ? data<T>(results.flow) : nullptr, b * t, static_cast<int>(flow.size(2)),
+                             static_cast<int>(flow.size(3))};
   std::vector<GatherKernel<T, 1>> to_masks;
   int64_t blocks = 0;
   for (size_t i = begin; i < end; ++i) {
@@ -220,13 +229,14 @@ void backward_levels(const Stream& stream, const WarpInputs& inputs, const std::
     if (needs_flow) {
       scratch.push_back(empty({b, t, height, width, 2}, inputs.type, flow));
       level.of_positions = data<T>(scratch.back());
-      to_flow.levels[to_flow.count++] = {level.of_positions, height, width};
+      to_flow.levels[to_flow.count++] = {level.of_positions, level.sampling.flow_map};
     }
     if (needs_masks) {
       const Tensor& mask = results.masks[i];
       scratch.push_back(empty({b, t, height, width}, inputs.type, flow));
       level.of_mask = data<T>(scratch.back());
-      to_masks.push_back({{{level.of_mask, height, width}}, 1, data<T>(mask), b * t, mask.size(3), mask.size(4)});
+      to_masks.push_back({{{level.of_mask, level.sampling.mask_map}}, 1, data<T>(mask), b * t,
+                          static_cast<int>(mask.size(3)), static_cast<int>(mask.size(4))});
     }
     kernel.levels[kernel.count++] = level;
     blocks += tiles * b * t;

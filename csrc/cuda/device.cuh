@@ -61,8 +61,9 @@ LAMI_DEVICE void atomic_max(double* most, double value) {
   atomicMax(reinterpret_cast<unsigned long long*>(most), static_cast<unsigned long long>(__double_as_longlong(value)));
 }
 
+// At least one block a multiprocessor: told nothing, the compiler spills some registers to fit more blocks.
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads) run(const __grid_constant__ Kernel kernel) {
+__global__ void __launch_bounds__(Kernel::kThreads, 1) run(const __grid_constant__ Kernel kernel) {
   __shared__ typename Kernel::Shared shared;
   kernel(Block{static_cast<int>(threadIdx.x), static_cast<int>(blockIdx.x)}, shared);
 }

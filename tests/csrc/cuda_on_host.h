@@ -1,6 +1,6 @@
 // What csrc/cuda/device.cuh gives to kernels, on the CPU: a block is a set of threads that meet at barriers.
 //
-// Blocks run one after the other. The thread sanitizer sees a race of two threads of a block as such.
+// Blocks run one after the other.
 #pragma once
 
 #include <pthread.h>
