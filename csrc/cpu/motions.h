@@ -25,12 +25,9 @@ T* written(const Tensor& tensor) {
   return static_cast<T*>(tensor.mutable_data_ptr());
 }
 
-// A dense gradient in the dtype and layout of its input.
+// A dense gradient in the dtype of its input.
 inline Tensor gradient_like(const Tensor& input, const Tensor& gradient) {
-  const MemoryFormat format = format_of(input);
-  if (format == MemoryFormat::Contiguous) return cast(gradient, input.scalar_type());
-  Tensor result = empty(shape_of(input), input.scalar_type(), input, format);
-  return torch::stable::copy_(result, gradient);
+  return cast(gradient, input.scalar_type());
 }
 
 // f<T, S>() with T the compute type and S the type of a feature tensor, which is never wider.

@@ -124,10 +124,15 @@ def layout(features: Tensor) -> torch.memory_format:
 
 
 def gradient_like(tensor: Tensor | None, needed: bool, like: Tensor) -> Tensor:
-    """Empty gradient of an input in its dtype and layout; without elements if it is not needed."""
+    """Empty contiguous gradient of an input in its dtype; without elements if it is not needed."""
     if tensor is None or not needed:
         return like.new_empty((0,))
-    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device, memory_format=layout(tensor))
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+
+
+def features_gradient_like(features: Tensor, needed: bool, like: Tensor) -> Tensor:
+    """As `gradient_like`, in the layout of the features."""
+    return empty_like_features(features, tuple(features.shape)) if needed else like.new_empty((0,))
 
 
 def given(gradient: Tensor, needed: bool) -> Tensor | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from lami.ops import reference
 from lami.ops._backend import choose
 from lami.ops._checks import check_resizable, check_shapes
-from lami.ops._library import FusedOp, gradient_like, register
+from lami.ops._library import FusedOp, empty_like_features, features_gradient_like, gradient_like, register
 from lami.ops.warp import fused_warp
 
 
@@ -59,8 +59,8 @@ def anytime_warp(features: Sequence[Tensor], flow: Tensor, masks: Sequence[Tenso
 
 
 def _fake(features: list[Tensor], flow: Tensor, masks: list[Tensor]) -> list[Tensor]:
-    t = flow.shape[1]
-    return [level.new_empty((level.shape[0], t, *level.shape[1:])) for level in features]
+    b, t = flow.shape[:2]
+    return [empty_like_features(level, (b * t, *level.shape[1:])).unflatten(0, (b, t)) for level in features]
 
 
 def _backward_fake(
@@ -74,7 +74,7 @@ def _backward_fake(
     deterministic: bool,
 ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
     return (
-        [gradient_like(level, needs_features, flow) for level in features],
+        [features_gradient_like(level, needs_features, flow) for level in features],
         gradient_like(flow, needs_flow, flow),
         [gradient_like(mask, needs_masks, flow) for mask in masks],
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 from lami.ops import reference
 from lami.ops._backend import choose
 from lami.ops._checks import check_blend, check_shapes
-from lami.ops._library import FusedOp, given, gradient_like, register
+from lami.ops._library import FusedOp, features_gradient_like, given, gradient_like, register
 
 
 def blend_flow(
@@ -80,7 +80,7 @@ def _backward_fake(
     needs_background: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return (
-        gradient_like(logits, needs_logits, grad_flow),
+        features_gradient_like(logits, needs_logits, grad_flow),
         gradient_like(kp_driving, needs_keypoints, grad_flow),
         gradient_like(kp_source, needs_keypoints, grad_flow),
         gradient_like(background, needs_background, grad_flow),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lami.ops import reference
 from lami.ops._backend import choose
-from lami.ops._library import FusedOp, empty_like_features, given, gradient_like, register
+from lami.ops._library import FusedOp, empty_like_features, features_gradient_like, given, gradient_like, register
 
 _PADDING = ("zeros", "border", "reflection")
 
@@ -73,7 +73,7 @@ def _backward_fake(
     needs_grid: bool,
     deterministic: bool,
 ) -> tuple[Tensor, Tensor]:
-    return gradient_like(input, needs_input, grad), gradient_like(grid, needs_grid, grad)
+    return features_gradient_like(input, needs_input, grad), gradient_like(grid, needs_grid, grad)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

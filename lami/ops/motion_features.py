@@ -9,7 +9,7 @@ from torch import Tensor
 from lami.ops import reference
 from lami.ops._backend import choose
 from lami.ops._checks import check_shapes, check_splines, check_variance
-from lami.ops._library import FusedOp, empty_like_features, given, gradient_like, register
+from lami.ops._library import FusedOp, empty_like_features, features_gradient_like, given, gradient_like, register
 
 
 def motion_features(
@@ -72,7 +72,7 @@ def _backward_fake(
     deterministic: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return (
-        gradient_like(source, needs_source, grad),
+        features_gradient_like(source, needs_source, grad),
         gradient_like(kp_driving, needs_keypoints, grad),
         gradient_like(kp_source, needs_keypoints, grad),
         gradient_like(background, needs_background, grad),

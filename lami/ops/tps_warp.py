@@ -9,7 +9,7 @@ from torch import Tensor
 from lami.ops import reference
 from lami.ops._backend import choose
 from lami.ops._checks import check_blend, check_resizable, check_shapes
-from lami.ops._library import FusedOp, empty_like_features, given, gradient_like, register
+from lami.ops._library import FusedOp, empty_like_features, features_gradient_like, given, gradient_like, register
 
 
 def tps_warp(
@@ -82,8 +82,8 @@ def _backward_fake(
     deterministic: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return (
-        gradient_like(image, needs_image, grad_flow),
-        gradient_like(logits, needs_logits, grad_flow),
+        features_gradient_like(image, needs_image, grad_flow),
+        features_gradient_like(logits, needs_logits, grad_flow),
         gradient_like(kp_driving, needs_keypoints, grad_flow),
         gradient_like(kp_source, needs_keypoints, grad_flow),
         gradient_like(background, needs_background, grad_flow),

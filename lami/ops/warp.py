@@ -9,7 +9,7 @@ from torch import Tensor
 from lami.ops import reference
 from lami.ops._backend import choose
 from lami.ops._checks import check_padding, check_resizable, check_shapes
-from lami.ops._library import FusedOp, empty_like_features, given, gradient_like, register
+from lami.ops._library import FusedOp, empty_like_features, features_gradient_like, given, gradient_like, register
 
 
 def warp(
@@ -72,7 +72,7 @@ def _backward_fake(
     deterministic: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return (
-        gradient_like(features, needs_features, grad),
+        features_gradient_like(features, needs_features, grad),
         gradient_like(flow, needs_flow, grad),
         gradient_like(mask, needs_mask, grad),
     )
