@@ -38,7 +38,7 @@ def tables(run: Run, source: str) -> str:
 def _where(run: Run, source: str) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items() if version != "none")
     return (
-        f"{run.processor}, {run.cores} cores, {run.threads} threads; {run.dtype}; {versions}; commit {run.commit[:8]}"
+        f"{run.processor}, {run.cores} cores, {run.threads} used; {run.dtype}; {versions}; commit {run.commit[:8]}"
         f"{' with changes' if run.dirty else ''}; {run.date:%Y-%m-%d}; load average {run.load} at the start"
         + (f"; a copy moves {run.bandwidth_gb_s:.0f} GB/s" if run.bandwidth_gb_s else "")
         + f". Numbers: [{Path(source).name}]({source})."
@@ -47,7 +47,7 @@ def _where(run: Run, source: str) -> str:
 
 def _side(side: Side) -> str:
     used = "" if side.bandwidth_percent is None else f", {side.bandwidth_percent:.0f} % of bandwidth"
-    return f"{side.median_ms:.3g} ms{used}"
+    return f"{side.median_ms:.{2 if side.median_ms < 10 else 0}f} ms{used}"
 
 
 def _ratio(each: Pass) -> str:

@@ -144,7 +144,7 @@ def machine(device: torch.device, bandwidth: float | None) -> dict[str, object]:
         versions["triton"] = "none"
     for name, kind in (("compiler", "cpu"), ("compiler_cuda", "cuda")):
         information = _native.build_info(kind) or {}
-        versions[name] = " ".join(information[key] for key in ("compiler", "cuda") if key in information) or "none"
+        versions[name] = " ".join(filter(None, map(information.get, ("compiler", "cuda")))) or "none"
     return {
         "date": datetime.now(UTC),
         "commit": _git("rev-parse", "HEAD") or "unknown",
