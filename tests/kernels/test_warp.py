@@ -63,13 +63,13 @@ def assert_near(ours: Tensor, wanted: Tensor, dtype: torch.dtype, sums: int = 1)
     assert_close(ours.double(), wanted, atol=PRECISION[dtype] * scale * math.sqrt(sums), rtol=0)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     size=st.sampled_from([(1, 1), (1, 7), (5, 8), (11, 13), (16, 16)]),
     flow_size=st.sampled_from([None, (1, 1), (4, 3), (7, 1), (19, 5)]),
     mask_size=st.sampled_from([None, (1, 4), (6, 6), (20, 3)]),
     times=st.sampled_from([1, 3]),
-    channels=st.sampled_from([1, 3, 8, 20]),
+    channels=st.sampled_from([1, 3, 9]),
     layout=st.sampled_from(["contiguous", "channels_last", "strided"]),
     padding=st.sampled_from(PADDINGS),
     align=st.booleans(),
