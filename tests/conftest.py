@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 from pathlib import Path
@@ -16,6 +17,10 @@ _SHARED = Path(os.environ.get("LAMI_SHARED", _ROOT.parent / "shared"))
 
 # Small tensors gain nothing from more threads and lose a lot when cores are shared.
 torch.set_num_threads(1)
+
+# Without a GPU, Triton's interpreter runs its kernels; it has to be chosen before anything imports triton.
+if not torch.cuda.is_available() and importlib.util.find_spec("triton") is not None:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # The same examples in every run, no deadline on shared cores. Fixtures name a device or a backend: nothing to reset.
 settings.register_profile(
