@@ -11,12 +11,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench gpu weights clean
+.PHONY: help install demo test sanitize lint bench gpu weights clean
 
 help:
 	@echo "make install   create $(VENV) with lami and everything it needs"
 	@echo "make demo      run the demonstration into out/demo"
 	@echo "make test      run the quick tests"
+	@echo "make sanitize  10,000 hostile calls of the CPU kernels under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make lint      check style and types"
 	@echo "make bench     measure the fused ops beside eager PyTorch (half an hour on a CPU)"
 	@echo "make gpu       on a machine with a GPU: build, all tests, compute-sanitizer and benchmarks into one folder"
@@ -41,7 +42,10 @@ demo: install
 	$(BIN)/lami demo --output out/demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
+
+sanitize: install
+	$(BIN)/python -m pytest -m slow tests/csrc/test_fuzz.py
 
 lint: install
 	$(BIN)/ruff check
