@@ -1,10 +1,10 @@
 // Sums of gradients that many threads add to.
 //
-// Floating atomics add in any order, so that two runs differ in the last bits. The deterministic way sums 64-bit integers,
-// whose order does not matter: terms are rounded to multiples of about 2^(bits - 61) times the largest term, where 2^bits
-// bounds the number of terms of a sum. With 3 x 256 x 256 terms that leaves 43 bits below the largest, more than fp32 has
-// and fewer than fp64. It costs a pass over the incoming gradient, twice the memory of a fp32 sum, and a pass that converts
-// it. An incoming gradient that is not finite makes the whole result NaN.
+// Floating atomics add in any order, so that two runs differ in the last bits. The deterministic way sums 64-bit
+// integers, whose order does not matter: terms are rounded to multiples of about 2^(bits - 61) times the largest term,
+// where 2^bits bounds the number of terms of a sum. With 3 x 256 x 256 terms that leaves 43 bits below the largest,
+// more than fp32 has and fewer than fp64. It costs a pass over the incoming gradient, twice the memory of a fp32 sum,
+// and a pass that converts it. An incoming gradient that is not finite makes the whole result NaN.
 #pragma once
 
 #include <cmath>

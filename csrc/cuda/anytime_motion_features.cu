@@ -4,8 +4,9 @@
 namespace lami::cuda {
 namespace {
 
-// A block is a tile of one motion of one sample, for all times: what it reads of the source stays in the cache from time
-// to time. The block of a spline also writes the heatmaps of its keypoints, that of the background the channel of zeros.
+// A block is a tile of one motion of one sample, for all times: what it reads of the source stays in the cache from
+// time to time. The block of a spline also writes the heatmaps of its keypoints, that of the background the channel of
+// zeros.
 template <class S, class T>
 struct FeaturesKernel {
   static constexpr int kThreads = 128;

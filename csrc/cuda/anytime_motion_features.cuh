@@ -11,9 +11,9 @@ namespace lami::cuda {
 
 constexpr double kRegularization = 0.01;
 
-// Small arrays are contiguous: moved (B, T, K, n, 2) keypoints at each time, kp_source (B, K, n, 2), theta (B, T, K, 2, 3) and
-// weights (B, T, K, n, 2) of the splines from the former to the latter, background (B, T, 3, 3) or null. Motion 0 is the
-// background's, motion k + 1 that of spline k.
+// Small arrays are contiguous: moved (B, T, K, n, 2) keypoints at each time, kp_source (B, K, n, 2), theta (B, T, K, 2,
+// 3) and weights (B, T, K, n, 2) of the splines from the former to the latter, background (B, T, 3, 3) or null. Motion
+// 0 is the background's, motion k + 1 that of spline k.
 template <class S, class T>
 struct Motions {
   View<const S, 4> source;

@@ -5,10 +5,10 @@
 namespace lami::cuda {
 namespace {
 
-// First stage of the gradients: a block is a tile of one motion at one time. Its threads find the gradient of the position
-// of each pixel, and add to that of the source; then each warp sums over the tile what a parameter gets, six numbers a
-// turn: turn 0 of a spline is theta, turn i + 1 its point i (weight, moved keypoint, source keypoint); the turns of the
-// background are the rows of its matrix.
+// First stage of the gradients: a block is a tile of one motion at one time. Its threads find the gradient of the
+// position of each pixel, and add to that of the source; then each warp sums over the tile what a parameter gets, six
+// numbers a turn: turn 0 of a spline is theta, turn i + 1 its point i (weight, moved keypoint, source keypoint); the
+// turns of the background are the rows of its matrix.
 template <class S, class T>
 struct BackwardKernel {
   static constexpr int kThreads = 256, kNumbers = 6;
@@ -186,7 +186,8 @@ struct TilesKernel {
     const int within = static_cast<int>(i % each), turn = within / numbers, number = within % numbers;
     const int64_t map = i / each, moment = map / (splines + 1), spline = map % (splines + 1) - 1;
     const bool is_background = spline < 0;
-    if (is_background ? gradients.background == nullptr || turn >= 3 || number >= 3 : gradients.theta == nullptr) return;
+    if (is_background && (gradients.background == nullptr || turn >= 3 || number >= 3)) return;
+    if (!is_background && gradients.theta == nullptr) return;
     T sum = T(0);
     for (int tile = 0; tile < tiles; ++tile) sum += partial[(map * tiles + tile) * each + within];
     const int64_t index = moment * splines + spline, point = index * n + turn - 1;
@@ -285,4 +286,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> anytime_motion_features_backw
 }  // namespace
 }  // namespace lami::cuda
 
-LAMI_CUDA_OPS(m) { m.impl("anytime_motion_features_backward", TORCH_BOX(&lami::cuda::anytime_motion_features_backward)); }
+LAMI_CUDA_OPS(m) {
+  m.impl("anytime_motion_features_backward", TORCH_BOX(&lami::cuda::anytime_motion_features_backward));
+}

@@ -49,8 +49,8 @@ struct PixelBlock {
         lane(order == Order::planar ? thread / kPixels : thread % kLanes) {}
 };
 
-// An axis of `in` pixels resized to `out`, as resize_tap of bilinear.h. The divisions are done on the host: on the device
-// each is a call that takes registers.
+// An axis of `in` pixels resized to `out`, as resize_tap of bilinear.h. The divisions are done on the host: on the
+// device each is a call that takes registers.
 template <class T>
 struct ResizedAxis {
   int in, out;

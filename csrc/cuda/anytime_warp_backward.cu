@@ -7,8 +7,8 @@
 namespace lami::cuda {
 namespace {
 
-// First stage: a block takes its pixels at one time through all channels. Gradients of the positions (B, T, H, W, 2) and
-// of the resized mask (B, T, H, W) are per pixel of the output.
+// First stage: a block takes its pixels at one time through all channels. Gradients of the positions (B, T, H, W, 2)
+// and of the resized mask (B, T, H, W) are per pixel of the output.
 template <class S, class T>
 struct BackwardKernel {
   static constexpr int kThreads = PixelBlock::kThreads, kPixels = PixelBlock::kPixels, kLanes = PixelBlock::kLanes;
@@ -131,8 +131,8 @@ struct BackwardKernel {
   }
 };
 
-// Second stage, the adjoint of resizing: a thread adds up, for one pixel of a map (B, T, h, w, kNumbers), the pixels of all
-// levels that read it.
+// Second stage, the adjoint of resizing: a thread adds up, for one pixel of a map (B, T, h, w, kNumbers), the pixels of
+// all levels that read it.
 template <class T, int kNumbers>
 struct GatherKernel {
   static constexpr int kThreads = 128;

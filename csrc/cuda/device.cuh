@@ -1,8 +1,8 @@
 // The little of a GPU that kernels may know: a block of threads, atomics and a stream to launch on.
 //
-// A kernel is a functor of plain values and pointers with `kThreads`, a type `Shared` (memory of a block, or `Nothing`) and
-// `operator()(const Block&, Shared&) const`. It never touches CUDA itself, so the tests compile the same sources for the
-// CPU, where tests/csrc/cuda_on_host.h supplies what follows below.
+// A kernel is a functor of plain values and pointers with `kThreads`, a type `Shared` (memory of a block, or `Nothing`)
+// and `operator()(const Block&, Shared&) const`. It never touches CUDA itself, so the tests compile the same sources
+// for the CPU, where tests/csrc/cuda_on_host.h supplies what follows below.
 #pragma once
 
 #include <cstdint>

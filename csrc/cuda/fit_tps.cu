@@ -160,7 +160,8 @@ namespace {
 
 void check_points(const char* op, const Tensor& points, const Tensor& like) {
   STD_TORCH_CHECK(is_floating(points.scalar_type()) && points.dim() >= 2 && points.size(-1) == 2 &&
-                      points.size(-2) >= kMinPoints && points.size(-2) <= kMaxPoints && shape_of(points) == shape_of(like),
+                      points.size(-2) >= kMinPoints && points.size(-2) <= kMaxPoints &&
+                      shape_of(points) == shape_of(like),
                   op, ": points and values must be floating, of one shape (..., 3 to 16, 2)");
 }
 

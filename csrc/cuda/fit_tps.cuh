@@ -25,7 +25,8 @@ struct Fits {
 template <class T>
 void fit(const Stream& stream, const Fits<T>& fits, T* theta, T* weights);
 
-// Adds to the gradients of points and values, both (systems, n, 2); the latter for each time. `fits.values` is not read.
+// Adds to the gradients of points and values, both (systems, n, 2); the latter for each time. `fits.values` is not
+// read.
 template <class T>
 void fit_backward(const Stream& stream, const Fits<T>& fits, const T* theta, const T* weights, const T* grad_theta,
                   const T* grad_weights, T* grad_points, T* grad_values);

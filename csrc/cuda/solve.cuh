@@ -5,8 +5,8 @@
 
 namespace lami::cuda {
 
-// Rows of the systems a kernel is compiled for, and the lanes that hold them: smaller systems are filled up with rows of
-// the identity.
+// Rows of the systems a kernel is compiled for, and the lanes that hold them: smaller systems are filled up with rows
+// of the identity.
 template <int kRows_, int kLanes_>
 struct SystemShape {
   static constexpr int kRows = kRows_, kLanes = kLanes_;
@@ -18,8 +18,9 @@ struct Row {
   T right[2];
 };
 
-// Gauss-Jordan elimination with partial pivoting. Lane i of a group passes row i and returns unknown i of both right-hand
-// sides; lanes past the rows take part with rows of zeros. A singular system gives values that are not finite.
+// Gauss-Jordan elimination with partial pivoting. Lane i of a group passes row i and returns unknown i of both
+// right-hand sides; lanes past the rows take part with rows of zeros. A singular system gives values that are not
+// finite.
 template <class Shape, class T>
 LAMI_DEVICE void solve(const Block& block, Row<T, Shape::kRows>& row, T (&unknown)[2]) {
   constexpr int kRows = Shape::kRows, kLanes = Shape::kLanes;
