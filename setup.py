@@ -12,6 +12,8 @@ Environment:
     LAMI_BUILD            0 builds nothing, 1 makes every failure an error
     LAMI_BUILD_CUDA       0 leaves the CUDA library out
     LAMI_WERROR           1 makes warnings errors
+    LAMI_SANITIZE         1 builds the CPU library alone, for AddressSanitizer and UndefinedBehaviorSanitizer, which
+                          whoever loads it has to preload (tests/csrc/test_fuzz.py)
     CUDA_HOME             the CUDA toolkit; otherwise that of the nvcc on PATH, if there is one
     TORCH_CUDA_ARCH_LIST  architectures to compile for
     MAX_JOBS              compilers that run at the same time
@@ -40,6 +42,10 @@ REQUIRED = os.environ.get("LAMI_BUILD") == "1"
 WARNINGS = ["-Wall", "-Wextra", "-Wno-maybe-uninitialized"]
 if os.environ.get("LAMI_WERROR") == "1":
     WARNINGS.append("-Werror")
+SANITIZERS: list[str] = []
+if os.environ.get("LAMI_SANITIZE") == "1":
+    undefined = "undefined,float-cast-overflow"
+    SANITIZERS = [f"-fsanitize=address,{undefined}", f"-fno-sanitize-recover={undefined}"]
 
 
 def give_up(what: str, reason: object) -> None:
@@ -75,7 +81,10 @@ def extension(name: str, files: list[str], libraries: list[str], folders: list[s
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     # Not this project's headers: no warnings about them.
     headers = [pybind11.get_include(), str(torch_root / "include"), *(f"{folder}/include" for folder in folders)]
-    common = ["-O3", "-std=c++20", f"-DTORCH_TARGET_VERSION={OLDEST_TORCH}", *flags]
+    mode = ["-O3"]
+    if SANITIZERS:  # Python's own flags let signed integers wrap
+        mode = ["-O1", "-g1", "-fno-omit-frame-pointer", "-fno-wrapv", "-D_GLIBCXX_ASSERTIONS", *SANITIZERS]
+    common = [*mode, "-std=c++20", f"-DTORCH_TARGET_VERSION={OLDEST_TORCH}", *flags]
     common += [part for folder in headers for part in ("-isystem", folder)]
     # For quoted includes alone: csrc/math.h must not stand in for the system's.
     own = f"-iquote{ROOT / 'csrc'}"
@@ -87,6 +96,7 @@ def extension(name: str, files: list[str], libraries: list[str], folders: list[s
         libraries=libraries,
         library_dirs=[str(torch_root / "lib"), *(f"{folder}/lib64" for folder in folders)],
         define_macros=[("LAMI_VERSION", f'"{version}"')],
+        extra_link_args=SANITIZERS,
         extra_compile_args={"cxx": [*host, *common], "nvcc": [*device, *common]},  # type: ignore[arg-type]  # torch's form
         depends=sources("csrc/**/*.h", "csrc/**/*.cuh"),
         optional=not REQUIRED,
@@ -98,7 +108,7 @@ def cuda_extension(files: list[str]) -> Extension | None:
     """The CUDA library, or None where it is not wanted or nothing can build it; no GPU is needed, nor looked for."""
     import torch
 
-    if os.environ.get("LAMI_BUILD_CUDA") == "0" or torch.version.cuda is None or not files:
+    if os.environ.get("LAMI_BUILD_CUDA") == "0" or SANITIZERS or torch.version.cuda is None or not files:
         return None
     home = find_cuda_home()
     if home is None:

@@ -53,8 +53,10 @@ std::tuple<std::vector<Tensor>, Tensor, std::vector<Tensor>> anytime_warp_backwa
                  {flow.size(0), flow.size(1), level.features.size(1), level.height, level.width});
     const SamplingGradients result =
         sample_backward(grads[l], level, {needs_features, needs_flow, needs_masks}, grad_flow);
-    grad_features.push_back(result.features);
-    if (!masks.empty()) grad_masks.push_back(result.mask);
+    // The type of what nobody asked for is that of the flow, whatever the level's.
+    const auto none = [&] { return nothing(flow.scalar_type(), flow); };
+    grad_features.push_back(needs_features ? result.features : none());
+    if (!masks.empty()) grad_masks.push_back(needs_masks ? result.mask : none());
   }
   return {grad_features, grad_flow ? cast(*grad_flow, flow.scalar_type()) : nothing(flow.scalar_type(), flow),
           grad_masks};

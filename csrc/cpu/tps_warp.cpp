@@ -11,7 +11,7 @@ Tensor wide_logits(const Tensor& image, const Tensor& logits) {
 }
 
 SamplingProblem image_problem(const Tensor& image, const Tensor& flow) {
-  STD_TORCH_CHECK(image.dim() == 4, "tps_warp: image must have 4 dimensions");
+  STD_TORCH_CHECK(image.dim() == 4 && flow.dim() == 4, "tps_warp: image and flow must have 4 dimensions");
   SamplingProblem problem = {image,         torch::stable::unsqueeze(flow, 1), std::nullopt, image.size(2),
                              image.size(3), Padding::zeros,                    true};
   check_sampling("tps_warp", problem);
