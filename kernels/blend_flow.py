@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lami.kernels._blend_kernels import forward_kernel, logits_kernel, motion_kernel
@@ -127,7 +128,7 @@ def blend_flow_backward(
                 N=n,
                 DROPOUT=dropout_name(keep, corrected),
                 BLOCK=_BLOCK,
-                num_warps=4,
+                num_warps=2 if grad_flow.dtype == torch.float64 else 4,  # fp64 takes twice the registers
             )
 
     def parameter_gradients(first_motion: int, selected: int, size: int) -> Tensor:

@@ -334,7 +334,7 @@ def motion_features_backward(
     last_motion = 0 if buffer is None and spline_sums is None else splines
     empty = samples * pixels == 0
     scale = None
-    if needs_source and deterministic and not empty:
+    if needs_source and deterministic and source.numel() > 0 and not empty:
         terms = samples // batch * (splines + 1) * pixels
         scale = fixed_point_scale(grad[:, splines * n + 1 :], terms=terms, dtype=dtype)
     if not empty and last_motion >= first_motion:

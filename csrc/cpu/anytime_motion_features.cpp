@@ -20,6 +20,18 @@ Tensor split(const Tensor& tensor, int64_t first, int64_t second) {
   return torch::stable::view(tensor, shape);
 }
 
+// The source's keypoints, once for each time.
+Tensor repeated(const Tensor& keypoints, int64_t times, ScalarType type) {
+  const Tensor once = dense(keypoints, type);
+  const int64_t samples = once.size(0), values = once.size(1) * once.size(2) * 2;
+  Tensor result = empty({samples * times, once.size(1), once.size(2), 2}, type, once);
+  dispatch_compute(type, "anytime_motion_features", [&]<typename T>(std::type_identity<T>) {
+    for (int64_t i = 0; i < samples * times; ++i)
+      std::copy_n(read<T>(once) + i / times * values, values, written<T>(result) + i * values);
+  });
+  return result;
+}
+
 // The keypoints of all times and, repeated, those of the source, (B * T, K, N, 2); and the backgrounds likewise.
 struct Samples {
   Tensor driving, source;
@@ -28,7 +40,7 @@ struct Samples {
   Samples(const char* op, const Tensor& kp_source, const Tensor& kp_driving, const Tensor& times,
           const std::optional<Tensor>& maps, ScalarType type)
       : driving(merged(interpolate(op, kp_source, kp_driving, times, type))),
-        source(merged(interpolate(op, kp_source, kp_source, times, type))) {
+        source(repeated(kp_source, times.size(1), type)) {
     if (!maps) return;
     check_tensor(op, "background", *maps, {times.size(0), times.size(1), 3, 3});
     background = merged(dense(*maps, type));

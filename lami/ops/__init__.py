@@ -9,7 +9,7 @@ Each op runs on the fastest backend that is there for its device: `native` (C++ 
 (plain PyTorch, the specification). `use_backend`, or the environment variable LAMI_BACKEND, chooses one by name. All
 take tensors of any strides, empty batches and fp64, fp32, bf16 and fp16; coordinates, splines and sums are computed in
 fp32, or in fp64 if an input is fp64. Backward passes are deterministic on a CPU, and on CUDA under
-`torch.use_deterministic_algorithms(True)`. They can be differentiated once.
+`torch.use_deterministic_algorithms(True)`, as it is set in the forward pass. They can be differentiated once.
 """
 
 import torch as _torch
@@ -29,7 +29,7 @@ from lami.ops.tps_grid import tps_grid, tps_points
 from lami.ops.tps_warp import tps_warp
 from lami.ops.warp import warp
 
-if _backend.triton_interpreted() or _torch.cuda.is_available():
+if _backend.triton_installed() and (_backend.triton_interpreted() or _torch.cuda.is_available()):
     _ops.register_triton()
 _backend.look(_ops.registered())
 

@@ -49,6 +49,10 @@ def use_backend(name: str | None) -> Iterator[None]:
 _Choice.name = _checked(os.environ.get("LAMI_BACKEND") or None)
 
 
+def triton_installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
 def triton_interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -86,8 +90,10 @@ def _search(backend: str, op: str, device: str) -> str | None:
         if device == "cuda" and op not in MULTI_TIME:
             return "it has no native CUDA kernel; use the triton backend"
         return _native.native_error(device)
-    if importlib.util.find_spec("triton") is None:
+    if not triton_installed():
         return "triton is not installed; pip install triton"
+    if device == "cuda" and not torch.cuda.is_available():
+        return "PyTorch finds no CUDA device; run lami doctor to see why"
     if device == "cuda" or (device == "cpu" and triton_interpreted()):
         return None
     return f"Triton kernels need a CUDA device, not {device}; set TRITON_INTERPRET=1 to debug them on a CPU"

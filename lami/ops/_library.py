@@ -45,7 +45,18 @@ class FusedOp:
     in_triton: bool = True
 
     def __call__(self, backend: str, *arguments: Any) -> Any:
-        return getattr(torch.ops.lami, self.name if backend == "native" else f"{self.name}_triton").default(*arguments)
+        if backend == "native":
+            return getattr(torch.ops.lami, self.name).default(*arguments)
+        return _on_device_of(arguments, getattr(torch.ops.lami, f"{self.name}_triton").default)
+
+
+def _on_device_of(arguments: tuple[Any, ...], op: Function) -> Any:
+    """Triton launches on the current device, whichever its arguments are on; compiled code switches by itself."""
+    device = arguments[0].device
+    if device.type != "cuda" or torch.compiler.is_compiling() or device.index == torch.cuda.current_device():
+        return op(*arguments)
+    with torch.cuda.device(device):
+        return op(*arguments)
 
 
 _registered: list[FusedOp] = []
@@ -85,8 +96,18 @@ def register_triton() -> None:
             triton_name = f"lami::{op.name}_triton" + name.removeprefix(op.name)
             define(triton_name, mutates_args=())(launcher).register_fake(fake)
             if op.name not in MULTI_TIME:
-                _LIBRARY.impl(name, launcher, "CUDA")
+                _LIBRARY.impl(name, _forward_to(triton_name), "CUDA")
         _differentiate(op, f"{op.name}_triton")
+
+
+def _forward_to(name: str) -> Function:
+    """An implementation that runs another op: its wrapper, unlike the bare launcher, makes launches cheap."""
+    op = getattr(torch.ops.lami, name.removeprefix("lami::")).default
+
+    def run(*arguments: Any) -> Any:
+        return _on_device_of(arguments, op)
+
+    return run
 
 
 def _differentiate(op: FusedOp, name: str) -> None:

@@ -56,6 +56,7 @@ def anytime_motion_features(
     if backend == "native":
         features: Tensor = _OP(backend, source, kp_source, kp_driving, times, background, float(variance))
         return features
+    kp_source = kp_source.to(reference.compute_dtype(source, kp_source, kp_driving, times, background))
     kp_times = reference.anytime_keypoints(kp_source, kp_driving, times)
     each = fused_motion_features(
         backend,

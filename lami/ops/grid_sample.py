@@ -22,8 +22,9 @@ def grid_sample(
 ) -> Tensor:
     """`torch.nn.functional.grid_sample`: same signature, same result.
 
-    Bilinear sampling of (B, C, H, W) by (B, h, w, 2) is fused, with two differences: NaN, infinite and huge coordinates
-    lie outside the image and have no gradient, and the backward pass is deterministic where PyTorch is asked for that.
+    Bilinear sampling of (B, C, H, W) by (B, h, w, 2) is fused, with three differences: NaN, infinite and huge
+    coordinates lie outside the image and have no gradient; the backward pass is deterministic where PyTorch is asked
+    for that; and autocast leaves the dtype alone.
     Everything else, wrong input included, goes to PyTorch.
 
     Args:
@@ -46,7 +47,8 @@ def grid_sample(
 
 def _is_fused(input: Tensor, grid: Tensor, mode: str, padding_mode: str) -> bool:
     return (
-        mode == "bilinear"
+        isinstance(grid, Tensor)
+        and mode == "bilinear"
         and padding_mode in _PADDING
         and input.ndim == 4
         and grid.ndim == 4

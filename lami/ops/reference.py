@@ -214,6 +214,8 @@ def anytime_motion_features(
     variance: float = 0.01,
 ) -> Tensor:
     """`times` is (B, T), `background` (B, T, 3, 3)."""
+    dtype = compute_dtype(source, kp_source, kp_driving, times, background)
+    kp_source = kp_source.to(dtype)
     kp_times = anytime_keypoints(kp_source, kp_driving, times)
     b, t = kp_times.shape[:2]
     features = motion_features(

@@ -23,7 +23,7 @@ def warp(
 
     Flow and mask are resized to the features' size (bilinear, align_corners), then
     `mask * grid_sample(features, flow)`. Flow values are normalised coordinates and need no rescaling; NaN, infinite
-    and huge ones lie outside the image and have no gradient.
+    and huge ones lie outside the image and have no gradient (a side of one pixel has no outside).
 
     Args:
         features: (B, C, H, W).
