@@ -92,7 +92,7 @@ def _candidate_grids(
     kp_driving, kp_source = kp_driving.to(dtype), kp_source.to(dtype)
     theta, weights = fit_tps(kp_driving, kp_source)
     splines = tps_grid(theta, weights, kp_driving, size)
-    grid = _identity_grid(size, splines).expand(len(splines), *size, 2)
+    grid = _identity_grid(size, splines).expand(splines.shape[0], *size, 2)
     if background is not None:
         homogeneous = torch.einsum("bij,bhwj->bhwi", background.to(dtype), F.pad(grid, (0, 1), value=1.0))
         grid = homogeneous[..., :2] / homogeneous[..., 2:]
