@@ -5,8 +5,8 @@ Both use torch's stable ABI only: one build serves every torch from 2.11 on. Bot
 built, the package installs without them, after one warning.
 
     python setup.py build_ext --inplace                                   # into lami/, for work on the sources
-    python setup.py build_ext --build-temp /tmp/objects --build-lib /tmp/libraries    # elsewhere: leaves lami/ alone
-    LAMI_NATIVE_DIR=/tmp/libraries/lami pytest                            # and uses what was built there
+    python setup.py build_ext --build-temp build/objects --build-lib build/libraries    # elsewhere: leaves lami/ alone
+    LAMI_NATIVE_DIR=build/libraries/lami pytest                            # and uses what was built there
 
 Environment:
     LAMI_BUILD            0 builds nothing, 1 makes every failure an error

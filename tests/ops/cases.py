@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -63,9 +63,11 @@ class Inputs:
     draw: st.DrawFn
     features: torch.dtype
     coordinates: torch.dtype
+    largest_side: int
 
     def sides(self, count: int) -> tuple[int, ...]:
-        return tuple(self.draw(st.sampled_from(SIDES)) for _ in range(count))
+        choices = [n for n in SIDES if n <= self.largest_side]
+        return tuple(self.draw(st.sampled_from(choices)) for _ in range(count))
 
     def integer(self, low: int, high: int) -> int:
         return self.draw(st.integers(low, high))
@@ -191,7 +193,7 @@ def _sampling(x: Inputs) -> dict[str, Any]:
 
 def _grid_sample(x: Inputs) -> Case:
     b, c, size = x.integer(0, 3), x.one_of(3, 1, 4, 8, 17, 40), tuple(max(n, 1) for n in x.sides(2))
-    x = Inputs(x.draw, x.features, x.features)
+    x = replace(x, coordinates=x.features)
     tensors = {"input": x.feature(b, c, *size), "grid": x.coordinate(b, *x.sides(2), 2, bound=1.4)}
     return Case("grid_sample", tensors, _sampling(x))
 
@@ -209,7 +211,7 @@ def _anytime_keypoints(x: Inputs) -> Case:
 def _anytime_motion_features(x: Inputs) -> Case:
     # Keypoints less precise than the computation would be rounded at each time by some backends and not by others.
     least = torch.float64 if x.features == torch.float64 else torch.float32
-    x = Inputs(x.draw, x.features, torch.promote_types(x.coordinates, least))
+    x = replace(x, coordinates=torch.promote_types(x.coordinates, least))
     b, keypoints = _splines(x)
     times = _times(x, b)
     tensors = {"source": x.feature(b, x.one_of(3, 1, 0, 4), *x.sides(2))} | keypoints | {"times": times}
@@ -243,10 +245,10 @@ BUILDERS: dict[str, Callable[[Inputs], Case]] = {
 
 
 @st.composite
-def cases(draw: st.DrawFn, op: str) -> Case:
+def cases(draw: st.DrawFn, op: str, largest_side: int = max(SIDES)) -> Case:
     features = draw(st.sampled_from(DTYPES))
     coordinates = draw(st.sampled_from((features, torch.float32, torch.float64)))
-    return BUILDERS[op](Inputs(draw, features, coordinates))
+    return BUILDERS[op](Inputs(draw, features, coordinates, largest_side))
 
 
 # --- kinks of bilinear sampling

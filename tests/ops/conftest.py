@@ -10,6 +10,26 @@ import torch
 from lami import ops
 from lami.ops import _backend
 
+SLOW_IN_THE_INTERPRETER = {
+    "test_gradients_are_derivatives",
+    "test_the_op_is_registered_correctly",
+    "test_a_module_is_exported",
+    "test_it_is_a_loop_over_times",
+}
+"""Tests that call a kernel dozens of times; those of the kernels themselves repeat them on smaller input."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if (
+            parameters.get("backend") == "triton"
+            and _backend.triton_interpreted()
+            and item.originalname in SLOW_IN_THE_INTERPRETER
+        ):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> torch.device:

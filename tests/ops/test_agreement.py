@@ -151,7 +151,10 @@ def check(case: Case, needed: set[str], backend: str, seed: int) -> None:
 @pytest.mark.parametrize("backend", ["native", "triton"], indirect=True)
 @pytest.mark.parametrize("op", BUILDERS)
 def test_values_and_gradients_agree(op: str, backend: str, device: torch.device) -> None:
-    _explore(op, backend, device, examples=25 if backend == "native" else 4)
+    if backend == "triton" and triton_interpreted():  # which takes seconds for a larger image
+        _explore(op, backend, device, examples=4, largest_side=8)
+    else:
+        _explore(op, backend, device, examples=25)
 
 
 @pytest.mark.slow
@@ -162,9 +165,9 @@ def test_values_and_gradients_agree_over_many_examples(op: str, backend: str, de
     _explore(op, backend, device, examples=300)
 
 
-def _explore(op: str, backend: str, device: torch.device, examples: int) -> None:
+def _explore(op: str, backend: str, device: torch.device, examples: int, largest_side: int = 37) -> None:
     @settings(max_examples=examples)
-    @given(case=cases(op), data=st.data(), seed=st.integers(0, 2**31 - 1))
+    @given(case=cases(op, largest_side), data=st.data(), seed=st.integers(0, 2**31 - 1))
     def agree(case: Case, data: st.DataObject, seed: int) -> None:
         assume(not _interpreted_wrongly(case, backend))
         needed = data.draw(st.lists(st.sampled_from(sorted(case.tensors)), min_size=1, unique=True))
