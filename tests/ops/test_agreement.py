@@ -19,68 +19,70 @@ from lami.ops._backend import triton_interpreted
 
 F64, F32, BF16, F16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
 
-_ROUNDED = {BF16: (4e-3, 4.5e-3), F16: (5e-4, 6e-4)}  # 3.8e-03, 3.4e-03 and 3.3e-04, 4.5e-04: half a unit, in the main
-_SUMMED = {BF16: (4e-3, 9e-3), F16: (5e-4, 1.2e-3)}  # 2.0e-03, 4.5e-03 and 2.4e-04, 2.9e-04: sums of rounded gradients
+_ROUNDED = {BF16: (4e-3, 4.5e-3), F16: (5e-4, 6e-4)}  # 3.8e-03, 3.8e-03; 2.4e-04, 4.6e-04: the rounding of the result
+_MOVED = {BF16: (6e-3, 6e-3), F16: (3e-3, 2e-3)}  # 2.4e-03, 3.8e-03; 8.5e-04, 4.8e-04: also what fp32 splines err
+_SUMMED = {BF16: (4e-3, 9e-3), F16: (5e-4, 1.2e-3)}  # 2.0e-03, 4.5e-03; 2.5e-04, 4.4e-04: sums of rounded gradients
 
 TOLERANCES: dict[str, dict[torch.dtype, tuple[float, float]]] = {
     "fit_tps": {
         F64: (2e-12, 4e-12),  # 1.9e-13, 3.9e-13
-        F32: (0.0001, 0.0003),  # 8.4e-06, 1.2e-05
+        F32: (1e-3, 2e-3),  # 1.9e-04, 3.7e-04
         **_ROUNDED,
     },
     "tps_grid": {
-        F64: (4e-15, 8e-15),  # 8.3e-16, 1.5e-15
-        F32: (1e-06, 1e-06),  # 2.7e-07, 2.8e-07
+        F64: (4e-15, 8e-15),  # 8.8e-16, 2.0e-15
+        F32: (1.5e-6, 5e-6),  # 4.4e-07, 1.6e-06
         **_ROUNDED,
     },
     "keypoint_heatmaps": {
-        F64: (5e-15, 5e-15),  # 1.3e-15, 1.4e-15
-        F32: (1e-06, 1.5e-06),  # 2.4e-07, 3.7e-07
+        F64: (5e-15, 8e-15),  # 1.5e-15, 2.2e-15
+        F32: (1e-6, 4e-6),  # 2.9e-07, 1.1e-06
         **_ROUNDED,
     },
     "motion_features": {
-        F64: (2e-11, 1e-11),  # 3.8e-12, 1.3e-12
-        F32: (0.00025, 0.00025),  # 5.9e-05, 6.2e-05
-        **_ROUNDED,
+        F64: (2e-11, 1e-11),  # 3.8e-12, 2.2e-12
+        F32: (3e-3, 2e-3),  # 9.0e-04, 4.6e-04
+        **_MOVED,
     },
     "blend_flow": {
-        F64: (2e-12, 5e-12),  # 3.2e-13, 6.6e-13
-        F32: (0.00015, 0.0003),  # 3.1e-05, 6.1e-05
+        F64: (2e-12, 5e-12),  # 3.2e-13, 8.8e-13
+        F32: (2e-4, 6e-4),  # 5.7e-05, 1.9e-04
         **_ROUNDED,
     },
     "warp": {
-        F64: (1e-14, 1e-14),  # 1.4e-15, 8.4e-16
-        F32: (2e-05, 0.0002),  # 3.5e-06, 5.4e-05
+        F64: (1e-14, 3e-14),  # 2.6e-15, 8.4e-15
+        F32: (6e-5, 2e-4),  # 1.7e-05, 5.4e-05
         **_ROUNDED,
     },
     "tps_warp": {
-        F64: (2e-12, 5e-12),  # 3.7e-14, 3.4e-13
-        F32: (0.00015, 0.0003),  # 3.1e-05, 9.6e-05
-        **_ROUNDED,
+        F64: (5e-12, 5e-12),  # 1.3e-12, 7.2e-13
+        F32: (5e-4, 5e-4),  # 1.5e-04, 1.2e-04
+        **_MOVED,
     },
     "grid_sample": {
-        F64: (1e-14, 1e-14),  # 1.1e-16, 3.6e-16
-        F32: (2e-05, 2e-05),  # 4.5e-06, 5.8e-06
+        F64: (1e-14, 1e-14),  # 1.1e-16, 6.1e-16
+        F32: (3e-5, 2e-5),  # 7.6e-06, 5.8e-06
         **_ROUNDED,
     },
     "anytime_keypoints": {
         F64: (1e-15, 5e-15),  # 0.0e+00, 1.1e-15
-        F32: (2e-07, 1e-06),  # 6.0e-08, 1.9e-07
+        F32: (2e-7, 2e-6),  # 6.0e-08, 4.5e-07
         **_ROUNDED,
     },
     "anytime_motion_features": {
-        F64: (2e-11, 1e-11),  # 2.2e-13, 2.5e-13
-        F32: (0.00025, 0.00025),  # 4.1e-05, 5.2e-05
-        **_ROUNDED,
+        F64: (2e-11, 1e-11),  # 9.5e-13, 6.9e-13
+        F32: (3e-3, 2e-3),  # 7.1e-04, 3.5e-04
+        **_MOVED,
     },
     "anytime_warp": {
-        F64: (3e-14, 3e-14),  # 5.3e-15, 6.5e-15
-        F32: (0.0002, 0.0001),  # 4.5e-05, 6.9e-06
+        F64: (5e-14, 3e-14),  # 1.3e-14, 6.5e-15
+        F32: (2e-4, 1e-4),  # 4.5e-05, 1.5e-05
         **_SUMMED,
     },
 }
-"""Bounds of values and of gradients, by op and dtype of the result; beside them the worst seen in 200 examples on the
-native backend and 15 on triton. Splines are as exact as their systems are conditioned; samples move with the grid."""
+"""Bounds of values and of gradients, by op and dtype of the result. Beside them the worst of 3000 examples on native and
+of 15 on triton: badly conditioned splines, and samples of noise that such splines move by a part of a pixel.
+On the same examples the reference in fp32 was as far off or further (splines 9.4e-04, 1.9e-03)."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ def disagreements(case: Case, needed: set[str], backend: str, seed: int) -> list
         name = sorted(needed)[i - len(templates)] if gradient else str(i)
         if gradient:
             assert result.dtype == case.tensors[name].dtype
+        if truth.numel() > 0 and truth.abs().max() > torch.finfo(result.dtype).max:
+            continue  # a gradient of a nearly singular spline overflows fp16
         assert result.isfinite().all(), name
         difference = (result.double() - truth).abs() / truth.abs().max().clamp(min=1) if truth.numel() else truth
         found.append(Disagreement(name, result.dtype, gradient, difference.max().item() if truth.numel() else 0.0))
