@@ -80,9 +80,9 @@ TOLERANCES: dict[str, dict[torch.dtype, tuple[float, float]]] = {
         **_SUMMED,
     },
 }
-"""Bounds of values and of gradients, by op and dtype of the result. Beside them the worst of 3000 on native and
-of 15 on triton: badly conditioned splines, and samples of noise that such splines move by a part of a pixel.
-On the same examples the reference in fp32 was as far off or further (splines 9.4e-04, 1.9e-03)."""
+"""Bounds of values and of gradients, by op and dtype of the result. Beside them the worst of 3000 examples on native
+and of 15 on triton: badly conditioned splines, and samples of noise that such splines move by a part of a pixel. On the
+same examples the reference in fp32 was as far off or further (splines 9.4e-04, 1.9e-03)."""
 
 
 @dataclass(frozen=True)
