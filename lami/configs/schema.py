@@ -200,6 +200,8 @@ class TrainingConfig(Section):
     """Selector while training; null is `interpolation.selector`. The others make one candidate only (U5)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16` runs the networks under autocast; splines, grids and losses stay in fp32."""
+    channels_last: bool = False
+    """Images and weights with channels innermost (NHWC), what matrix units of CPUs and GPUs read directly."""
     workers: int = Field(4, ge=0)
     log_every: int = Field(50, ge=1)
     """Steps between scalars."""

@@ -58,6 +58,9 @@ def check_shapes(op: str, **arguments: tuple[Tensor | None, str]) -> dict[str, i
 def check_broadcast(op: str, **arguments: Tensor) -> None:
     """Raises ValueError unless all dimensions before the last two broadcast against each other."""
     leading = {name: tuple(tensor.shape[:-2]) for name, tensor in arguments.items()}
+    first = next(iter(leading.values()))
+    if all(shape == first for shape in leading.values()):
+        return  # broadcast_shapes takes longer than a small spline
     try:
         torch.broadcast_shapes(*leading.values())
     except RuntimeError as error:

@@ -37,7 +37,8 @@ def fit_tps(control_points: Tensor, values: Tensor, regularization: float = 0.01
     backend = choose("fit_tps", control_points.device)
     if backend == "reference":
         return reference.fit_tps(control_points, values, regularization)
-    control_points, values = torch.broadcast_tensors(control_points, values)
+    if control_points.shape != values.shape:
+        control_points, values = torch.broadcast_tensors(control_points, values)
     theta, weights = _OP(backend, control_points, values, float(regularization))
     return theta, weights
 

@@ -58,12 +58,14 @@ def train(config: Config, resume: bool = False) -> Path:
     device = checkpoint.pick_device(settings.device)
 
     torch.manual_seed(settings.seed)
-    model = LAMI(config.model, config.interpolation, config.vit).to(device)
+    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+    model = LAMI(config.model, config.interpolation, config.vit).to(device, memory_format=layout)
     if settings.init_from is not None and not resume:
         _initialize(model, Path(settings.init_from))
     optimizers = Optimizers.create(model, settings)
     start = checkpoints.resume(model, optimizers) if resume else 0
     step = TrainingStep(model, config.losses, settings.selector)
+    step.perceptual.to(memory_format=layout)
     model.train()
 
     per_step = settings.batch_size * settings.accumulate
@@ -90,7 +92,7 @@ def train(config: Config, resume: bool = False) -> Path:
             for _ in range(settings.accumulate):
                 batch = next(batches)
                 batch = {key: value.to(device, non_blocking=True) for key, value in batch.items() if key != "name"}
-                source, driving = batch["source"], batch["driving"]
+                source, driving = (batch[key].contiguous(memory_format=layout) for key in ("source", "driving"))
                 with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                     losses = step(source, driving, state, batch.get("control_points"))
                 torch.stack([loss.float() for loss in losses.values()]).sum().div(settings.accumulate).backward()

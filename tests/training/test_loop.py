@@ -154,6 +154,26 @@ def test_accumulated_batches_are_one_large_one(configure: Configure) -> None:
     torch.testing.assert_close(seen[0], seen[1], atol=1e-4 * largest, rtol=1e-3)
 
 
+def test_channels_last_changes_the_layout_alone(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    innermost: list[bool] = []
+    encode = loop.LAMI.encode
+
+    def watched(self: loop.LAMI, image: Tensor) -> Any:
+        layouts = {x.is_contiguous(memory_format=torch.channels_last) for x in (image, self.generator.final.weight)}
+        innermost.append(layouts == {True})
+        return encode(self, image)
+
+    monkeypatch.setattr(loop.LAMI, "encode", watched)
+    totals = []
+    for name, channels_last in (("planes", False), ("pixels", True)):
+        config = configure(name, training__max_steps=1, training__channels_last=channels_last)
+        train(config)
+        totals.append(entries(config)[-1]["total"])
+        assert set(innermost) == {channels_last}
+        innermost.clear()
+    assert totals[1] == pytest.approx(totals[0], rel=1e-4)
+
+
 # --- resuming
 
 
@@ -165,8 +185,9 @@ def test_accumulated_batches_are_one_large_one(configure: Configure) -> None:
         {"training__accumulate": 2, "training__batch_size": 2},
         {"training__milestones": (3,), "training__background_start_epoch": 3, "training__precision": "bf16"},
         {"losses": {}, "interpolation__selector": "eq4", "training__panel_every": 1},
+        {"training__channels_last": True, "training__precision": "bf16"},
     ],
-    ids=["plain", "worker", "accumulate", "schedules", "all-losses-and-panels"],
+    ids=["plain", "worker", "accumulate", "schedules", "all-losses-and-panels", "channels-last"],
 )
 def test_interrupted_run_ends_as_an_uninterrupted_one(
     overrides: dict[str, Any], configure: Configure, interrupt: Callable[[int], None]
