@@ -73,9 +73,18 @@ class Inputs:
         return F.interpolate(coarse, (side, side), mode="bicubic", align_corners=True).requires_grad_()
 
     def keypoints(self, size: Size) -> tuple[Tensor, Tensor]:
-        """Of driving and source, (B, K, N, 2) each: the same figure in two poses."""
-        source = self.uniform(size.batch, size.splines, size.points, 2, low=-0.8, high=0.8).detach()
-        driving = source + self.normal(*source.shape, scale=0.1).detach()
+        """Of driving and source, (B, K, N, 2) each: the same figure in two poses.
+
+        The points of a spline lie around a centre: were two of them nearly one, eager PyTorch's inverse of L would be
+        all rounding, and there would be nothing to agree with.
+        """
+        centres = self.uniform(size.batch, size.splines, 1, 2, low=-0.6, high=0.6).detach()
+        turns = torch.arange(size.points, device=centres.device, dtype=centres.dtype) * (2 * torch.pi / size.points)
+        around = 0.25 * torch.stack((turns.cos(), turns.sin()), dim=-1)
+        source, driving = (
+            centres + around + self.normal(size.batch, size.splines, size.points, 2, scale=0.04).detach()
+            for _ in range(2)
+        )
         return driving.requires_grad_(), source.requires_grad_()
 
     def background(self, *batch: int) -> Tensor:

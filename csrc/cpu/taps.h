@@ -29,7 +29,8 @@ struct Regions {
   Regions(int64_t b, int64_t t, int64_t h, int64_t w) : batch(b), times(t), height(h), width(w) {
     column_step = std::clamp<int64_t>(w, 1, kBlockPixels);
     const int64_t fitting = kBlockPixels / column_step;
-    const int64_t sharing = (b * t * h + 63) / 64;  // leaves work for many threads
+    const int64_t wanted = 8 * torch::stable::get_num_threads();  // evens out what threads take
+    const int64_t sharing = (b * t * h + wanted - 1) / wanted;
     row_step = std::clamp<int64_t>(std::min(fitting, sharing), 1, std::max<int64_t>(h, 1));
   }
 

@@ -57,3 +57,11 @@ def test_kernels(
 def test_a_kernel_is_there(name: str, cuda: torch.device) -> None:
     """Otherwise the tests above would compare the reference with itself."""
     assert choose(load(name).op or name, cuda) in ("native", "triton")
+
+
+def test_the_dispatcher_has_an_implementation_for_cuda(cuda: torch.device) -> None:
+    """`torch.ops.lami.*` is what exported programs and other libraries call, past the public functions."""
+    features, flow = (x.to(cuda) for x in (torch.rand(2, 3, 5, 7), torch.rand(2, 4, 6, 2) * 2 - 1))
+    got = torch.ops.lami.warp(features, flow, None, "zeros", True)
+    with ops.use_backend("reference"):
+        agree([got], [ops.warp(features, flow)], TOLERANCES[torch.float32])

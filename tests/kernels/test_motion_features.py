@@ -182,12 +182,13 @@ def test_nothing_to_do(shape: tuple[int, int, int, int, int]) -> None:
         assert torch.equal(grad, torch.zeros_like(tensor))
 
 
-def test_sources_without_channels_leave_the_heatmaps() -> None:
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_sources_without_channels_leave_the_heatmaps(deterministic: bool) -> None:
     problem = case(1, 1, 0, 2)
     features = problem.run()
     wanted, (_, *wanted_grads) = problem.expected(torch.ones_like(features))
     assert_near(features, wanted, 1e-9)
-    grad_source, *grads = problem.back(torch.ones_like(features))
+    grad_source, *grads = problem.back(torch.ones_like(features), deterministic=deterministic)
     assert grad_source.shape == problem.source.shape
     for got, want in zip(grads, wanted_grads, strict=True):
         assert_near(got, want, 1e-9)

@@ -209,9 +209,6 @@ def _anytime_keypoints(x: Inputs) -> Case:
 
 
 def _anytime_motion_features(x: Inputs) -> Case:
-    # Keypoints less precise than the computation would be rounded at each time by some backends and not by others.
-    least = torch.float64 if x.features == torch.float64 else torch.float32
-    x = replace(x, coordinates=torch.promote_types(x.coordinates, least))
     b, keypoints = _splines(x)
     times = _times(x, b)
     tensors = {"source": x.feature(b, x.one_of(3, 1, 0, 4), *x.sides(2))} | keypoints | {"times": times}

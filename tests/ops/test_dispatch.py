@@ -276,3 +276,13 @@ def test_a_library_that_is_missing_is_replaced_only_by_the_automatic_choice(tmp_
         "BackendUnavailableError: warp cannot run on the native backend: lami's CPU kernels are not built"
         in (result.stderr.strip().splitlines()[-1])
     )
+
+
+def test_a_gpu_without_triton_leaves_what_needs_it_to_the_reference() -> None:
+    code = (
+        "import sys, torch; sys.modules['triton'] = None; torch.cuda.is_available = lambda: True\n"
+        "from lami import ops; from lami.ops import _backend\n"
+        f"print({WARP}.item(), _backend.automatic('warp', 'cuda'), _backend.missing('triton', 'warp', 'cuda'))"
+    )
+    result = _python(code)
+    assert result.stdout.strip() == "4.0 reference triton is not installed; pip install triton", result.stderr

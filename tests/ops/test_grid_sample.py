@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -73,6 +75,16 @@ def test_wrong_input_raises_what_torch_raises(
     with pytest.raises(theirs.type) as ours:
         ops.grid_sample(image, grid, mode, align_corners=True)
     assert str(ours.value).splitlines()[0] == str(theirs.value).splitlines()[0]
+
+
+@pytest.mark.parametrize("grid", [None, [[0.0, 0.0]], 1.0])
+def test_grids_that_are_no_tensors_raise_what_torch_raises(device: torch.device, grid: Any) -> None:
+    image = torch.zeros(1, 2, 4, 4, device=device)
+    with pytest.raises((TypeError, AttributeError)) as theirs:
+        F.grid_sample(image, grid, align_corners=True)
+    with pytest.raises(theirs.type) as ours:
+        ops.grid_sample(image, grid, align_corners=True)
+    assert str(ours.value) == str(theirs.value)
 
 
 def test_half_precision_and_layout(device: torch.device) -> None:
