@@ -30,6 +30,16 @@ _TINY: dict[str, Any] = {
     "data.synthetic": {"num_clips": 2, "num_test_clips": 1, "num_frames": 8},
 }
 
+CHEAP: dict[str, Any] = {
+    "losses": {"reconstruction": 0, "appearance": 0, "structure": 0, "warp": 0, "feature": 1, "pixel": 10},
+    "interpolation.selector": "random",
+    "training.dropout": {"start": 0.3, "maximum": 0.6, "increase_epochs": 8, "until_epoch": 50},
+    "training.panel_every": 100,
+    "training.log_every": 3,
+    "training.checkpoint_every": 2,
+}
+"""A run with every source of randomness and without the frozen networks."""
+
 
 def tiny_config(overrides: Mapping[str, Any] | None = None) -> Config:
     """Everything of the method is on; `overrides` have dotted keys."""
@@ -49,3 +59,7 @@ def tiny_model(config: Config) -> LAMI:
 def tiny_pair(batch: int = 2) -> tuple[Tensor, Tensor]:
     """Source and driving images, (batch, 3, 32, 32) each."""
     return torch.rand(batch, 3, 32, 32), torch.rand(batch, 3, 32, 32)
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

@@ -2,7 +2,7 @@
 
 from lami.data.augmentation import augment, resize
 from lami.data.clips import Clip, open_clip
-from lami.data.dataset import DrawSampler, TestClip, TestClips, TrainingPair, TrainingPairs
+from lami.data.dataset import DrawBatches, TestClip, TestClips, TrainingPair, TrainingPairs
 from lami.data.images import IMAGE_SUFFIXES, read_image, to_tensor, to_uint8, write_image
 from lami.data.pairs import Pair, read_pairs
 from lami.data.sources import ClipSets, ClipSource, find_clips
@@ -16,7 +16,7 @@ __all__ = [
     "Clip",
     "ClipSets",
     "ClipSource",
-    "DrawSampler",
+    "DrawBatches",
     "Frame",
     "Pair",
     "TestClip",

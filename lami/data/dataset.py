@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NotRequired, TypedDict
@@ -39,7 +39,7 @@ class TrainingPairs(Dataset[TrainingPair]):
     """Two random frames of a random clip, augmented, indexed by the number of the draw since training began.
 
     Draw n is the same whatever was drawn before and whichever worker draws it, so a run resumes exactly by going on at
-    its draw number (see `DrawSampler`). Epoch e is the draws e * epoch_length to (e + 1) * epoch_length - 1, in which
+    its draw number (see `DrawBatches`). Epoch e is the draws e * epoch_length to (e + 1) * epoch_length - 1, in which
     every item - a clip, or an identity with `config.id_sampling` - comes up `config.repeats` times in random order.
     Frames are drawn with replacement and sorted in time; only these two are decoded.
 
@@ -115,17 +115,21 @@ class TrainingPairs(Dataset[TrainingPair]):
         return drawn
 
 
-class DrawSampler(Sampler[int]):
-    """Draw numbers `start` to `stop` - 1 in order; shuffling is part of `TrainingPairs`."""
+class DrawBatches(Sampler[list[int]]):
+    """Batches of the draw numbers `start` to `stop` - 1 in order; shuffling is part of `TrainingPairs`.
 
-    def __init__(self, start: int, stop: int) -> None:
-        self._draws = range(start, stop)
+    share: the part of a batch that this process draws, where several train together; by default all of it.
+    """
+
+    def __init__(self, start: int, stop: int, size: int, share: Callable[[range], range] = lambda draws: draws) -> None:
+        self._batches = [range(first, min(first + size, stop)) for first in range(start, stop, size)]
+        self._share = share
 
     def __len__(self) -> int:
-        return len(self._draws)
+        return len(self._batches)
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._draws)
+    def __iter__(self) -> Iterator[list[int]]:
+        return (list(self._share(batch)) for batch in self._batches)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from lami import checkpoint
 from lami.configs.schema import AVDConfig, Config
-from lami.data import DrawSampler, TrainingPairs, find_clips
+from lami.data import DrawBatches, TrainingPairs, find_clips
 from lami.errors import ConfigError
 from lami.progress import track
 from lami.training.schedule import learning_rate
@@ -55,8 +55,7 @@ def train_avd(model_path: str | Path, config: Config, output: str | Path) -> Pat
         raise ConfigError(f"avd_training.scale_range must be two ascending positive numbers, got {low} and {high}")
     loader = DataLoader(
         pairs,
-        batch_size=settings.batch_size,
-        sampler=DrawSampler(0, total * settings.batch_size),
+        batch_sampler=DrawBatches(0, total * settings.batch_size, settings.batch_size),
         num_workers=config.training.workers,
         pin_memory=device.type == "cuda",
     )

@@ -5,6 +5,7 @@ Everything random derives from the seed and the step, so a step number and the o
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 from pathlib import Path
@@ -16,6 +17,8 @@ from lami import checkpoint
 from lami.errors import CheckpointError
 from lami.model import LAMI
 from lami.training.optimizers import Optimizers
+
+logger = logging.getLogger(__name__)
 
 _STATE_SUFFIX = ".state.pt"
 
@@ -45,47 +48,82 @@ class RunCheckpoints:
         return path.with_name(path.stem + _STATE_SUFFIX)
 
     def save(self, step: int, model: LAMI, optimizers: Optimizers) -> Path:
-        """Write a checkpoint, whole or not at all, then delete the oldest beyond `keep`."""
+        """Write a checkpoint, whole or not at all, then delete the oldest beyond `keep`.
+
+        Raises:
+            CheckpointError: there is no room, for instance. The checkpoints before are intact.
+        """
         path = self.path(step)
         state = self._state(path)
-        self.folder.mkdir(parents=True, exist_ok=True)
         temporary = state.with_name(f".{state.name}.{os.getpid()}")
         try:
-            torch.save({"step": step, "optimizers": optimizers.state_dict()}, temporary)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _write_state({"step": step, "optimizers": optimizers.state_dict()}, temporary)
             os.replace(temporary, state)
+            checkpoint.save(model, path)
+        except (OSError, CheckpointError) as error:
+            if not path.is_file():
+                state.unlink(missing_ok=True)
+            before = self.steps()
+            intact = f"step {before[-1]} is intact" if before else "there is none yet"
+            raise CheckpointError(
+                f"the checkpoint of step {step} cannot be written to {self.folder} ({_first_line(error)}); {intact}: "
+                "make room, then go on with --resume"
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
-        checkpoint.save(model, path)
         for old in self.steps()[: -self.keep]:
             self.path(old).unlink()
             self._state(self.path(old)).unlink()
         return path
 
     def resume(self, model: LAMI, optimizers: Optimizers) -> int:
-        """Load the newest checkpoint into model and optimisers; returns its step.
+        """Load the newest checkpoint that can be read into model and optimisers; returns its step.
+
+        Also removes what a process that was killed while it wrote has left.
 
         Raises:
-            CheckpointError: there is none, it cannot be read, or it belongs to another configuration.
+            CheckpointError: there is none, none can be read, or it belongs to another configuration.
         """
+        for stray in self.folder.glob(".step-*"):
+            stray.unlink(missing_ok=True)
         steps = self.steps()
         if not steps:
             raise CheckpointError(f"there is no checkpoint to resume in {self.folder}; start without --resume")
-        path = self.path(steps[-1])
-        saved = checkpoint.load(path, device="cpu")
+        for step in reversed(steps):
+            path = self.path(step)
+            try:
+                saved, state = checkpoint.load(path, device="cpu"), _read_state(self._state(path))
+            except CheckpointError as error:
+                if step == steps[0]:
+                    raise
+                logger.warning("%s; going back to the checkpoint before", error)
+                continue
+            break
         if saved.config != model.config:
             raise CheckpointError(
                 f"{path} has another model configuration than this run; use the configuration it was started with"
             )
         checkpoint.load_tensors(model, dict(saved.state_dict()), path)
-        state = _read_state(self._state(path))
         optimizers.load_state_dict(state["optimizers"])
-        return steps[-1]
+        return step
+
+
+def _write_state(state: dict[str, Any], path: Path) -> None:
+    try:
+        torch.save(state, path)
+    except RuntimeError as error:  # what PyTorch makes of a full disk
+        if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
+            raise
+        raise OSError(_first_line(error)) from error
 
 
 def _read_state(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({error}); delete it to resume from the checkpoint before"
-        ) from error
+        raise CheckpointError(f"{path} cannot be read ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

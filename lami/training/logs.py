@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,10 @@ from torch import Tensor
 
 from lami.data import write_image
 from lami.errors import LamiError
+from lami.training.processes import Processes
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
@@ -23,29 +27,38 @@ class RunLog:
     """Averages losses on their device and reads them back only when it writes them.
 
     Args:
-        folder: gets `log.jsonl`, `tensorboard/` and `panels/`.
+        folder: gets `log.jsonl`, `tensorboard/` and `panels/`, from the first process.
         start_step: step at which the run begins or resumes; entries after it, from a run that was cut off, are dropped.
+        processes: those whose losses are averaged; all of them call `add` and `write` together.
     """
 
-    def __init__(self, folder: Path, start_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(self, folder: Path, start_step: int, processes: Processes) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / "log.jsonl"
-        if self._path.is_file():
-            lines = [line for line in self._path.read_text().splitlines() if _step(line) <= start_step]
-            self._path.write_text("".join(line + "\n" for line in lines))
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
+        self._processes = processes
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._samples = 0
         self._since = time.monotonic()
+        self._writer = self._open(start_step) if processes.first else None
 
-    def add(self, losses: dict[str, Tensor], samples: int) -> None:
-        """Losses of one batch, scalars on any device; nothing is read back here."""
+    def _open(self, start_step: int) -> SummaryWriter:
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder = self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "log.jsonl"
+        if path.is_file():
+            lines = [line for line in path.read_text().splitlines() if _step(line) <= start_step]
+            path.write_text("".join(line + "\n" for line in lines))
+        return SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
+
+    def add(self, losses: dict[str, Tensor], samples: int, weight: float = 1.0) -> None:
+        """Losses of one batch of all processes, scalars on any device; nothing is read back here.
+
+        weight: of this process in the mean over the batch, see `Processes.weight`.
+        """
         for name, value in losses.items():
-            value = value.detach()
+            value = value.detach() * weight
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
         self._samples += samples
@@ -59,8 +72,8 @@ class RunLog:
         if not self._sums:
             return
         names = list(self._sums)
-        means = torch.stack([self._sums[name].float() / self._counts[name] for name in names]).tolist()
-        losses = dict(zip(names, means, strict=True))
+        means = torch.stack([self._sums[name].float() / self._counts[name] for name in names])
+        losses = dict(zip(names, self._processes.mean(means).tolist(), strict=True))
         now = time.monotonic()
         rate = self._samples / max(now - self._since, 1e-9)
         self._sums, self._counts, self._samples, self._since = {}, {}, 0, now
@@ -70,6 +83,8 @@ class RunLog:
                     f"the loss {name!r} is {value} before step {step}; lower training.learning_rate, or resume from "
                     "the last checkpoint"
                 )
+        if self._writer is None:
+            return
         total = sum(losses.values())
         entry: dict[str, Any] = {
             "step": step,
@@ -79,7 +94,7 @@ class RunLog:
             "total": total,
             **losses,
         }
-        with self._path.open("a") as file:
+        with (self.folder / "log.jsonl").open("a") as file:
             file.write(json.dumps(entry) + "\n")
         for name, value in {"total": total, **losses}.items():
             self._writer.add_scalar(f"loss/{name}", value, step)
@@ -91,10 +106,12 @@ class RunLog:
     def picture(self, step: int, image: NDArray[np.uint8]) -> None:
         """A visual panel, (H, W, 3) RGB."""
         write_image(self.folder / "panels" / f"step-{step:08d}.png", image)
-        self._writer.add_image("panel", image, step, dataformats="HWC")
+        if self._writer is not None:
+            self._writer.add_image("panel", image, step, dataformats="HWC")
 
     def close(self) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 def _step(line: str) -> float:

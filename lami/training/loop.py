@@ -2,64 +2,83 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from lami import checkpoint
 from lami.configs import dump_config
 from lami.configs.schema import Config
-from lami.data import DrawSampler, TrainingPairs, find_clips
-from lami.errors import ConfigError
+from lami.data import DrawBatches, TrainingPairs, find_clips
+from lami.errors import ConfigError, DataError, LamiError
 from lami.model import LAMI
 from lami.progress import track
 from lami.training.checkpoints import RunCheckpoints
+from lami.training.interruption import Interruption, ignore_interruptions, interruptible
 from lami.training.logs import RunLog
 from lami.training.optimizers import Optimizers
 from lami.training.panel import training_panel
+from lami.training.processes import Processes, join_processes, restarted
 from lami.training.schedule import learning_rate, step_state
 from lami.training.step import TrainingStep
 
 logger = logging.getLogger(__name__)
 
 
-def train(config: Config, resume: bool = False) -> Path:
+def train(config: Config, resume: bool = False) -> Path | None:
     """Train a model, or go on with a run that was cut off.
 
     Writes to `config.training.output`: `config.yaml`, `checkpoints/`, `log.jsonl`, `tensorboard/`, `panels/` and, at
     the end, `model.safetensors`. Data, dropout and random transforms of a step derive from the seed and the step alone,
     so a resumed run takes the same steps as an uninterrupted one (bitwise on a CPU).
 
+    Started by torchrun, several processes share each batch, whose size stays `training.batch_size`; a run may go on
+    with another number of them. All must see the output folder, which rank 0 writes.
+
     Args:
         config: what to train on what.
-        resume: continue from the newest checkpoint in the output folder.
+        resume: continue from the newest checkpoint in the output folder that can be read. Processes that torchrun
+            restarts after a failure do so by themselves.
 
     Returns:
-        Path of `model.safetensors`.
+        Path of `model.safetensors`; None for a run that SIGINT or SIGTERM ended, after writing a checkpoint.
 
     Raises:
         LamiError: of the data set, the configuration, the pretrained weights or the checkpoint, before training starts;
-            or a loss that is not finite.
+            a loss that is not finite, data that cannot be read any more, or a checkpoint that cannot be written.
     """
+    with join_processes(config.training.device) as processes, interruptible() as interruption:
+        return _train(config, resume, processes, interruption)
+
+
+def _train(config: Config, resume: bool, processes: Processes, interruption: Interruption) -> Path | None:
     settings = config.training
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("training runs in one process so far; start it with 'lami train', not with torchrun")
+    if settings.batch_size < processes.size:
+        raise ConfigError(
+            f"training.batch_size is {settings.batch_size}, fewer than the {processes.size} processes that share it; "
+            "raise it or start fewer"
+        )
     output = Path(settings.output)
     checkpoints = RunCheckpoints(output / "checkpoints", settings.keep_checkpoints)
+    resume = resume or (restarted() and bool(checkpoints.steps()))
     if not resume and checkpoints.steps():
         raise ConfigError(
             f"{output} holds the checkpoints of another run; add --resume to continue it, or set training.output"
         )
     clips = find_clips(config.data, config.model.image_size)
     pairs = TrainingPairs(clips.train, config.data, config.model.image_size, settings.seed, config.losses.keypoints > 0)
-    device = checkpoint.pick_device(settings.device)
+    device = processes.device
 
     torch.manual_seed(settings.seed)
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-    model = LAMI(config.model, config.interpolation, config.vit).to(device, memory_format=layout)
+    model = LAMI(config.model, config.interpolation, config.vit).to(device).to(memory_format=layout)
     if settings.init_from is not None and not resume:
         _initialize(model, Path(settings.init_from))
     optimizers = Optimizers.create(model, settings)
@@ -67,6 +86,7 @@ def train(config: Config, resume: bool = False) -> Path:
     step = TrainingStep(model, config.losses, settings.selector)
     step.perceptual.to(memory_format=layout)
     model.train()
+    losses_of = processes.together(_Losses(step))
 
     per_step = settings.batch_size * settings.accumulate
     total = settings.epochs * pairs.epoch_length // per_step
@@ -76,42 +96,102 @@ def train(config: Config, resume: bool = False) -> Path:
         len(clips.train),
         total,
         per_step,
-        device,
+        device if processes.size == 1 else f"{processes.size} times {device.type}",
         sum(parameter.numel() for parameter in model.parameters()) / 1e6,
     )
     output.mkdir(parents=True, exist_ok=True)
-    (output / "config.yaml").write_text(dump_config(config))
-    log = RunLog(output, start)
-    batches = iter(_loader(pairs, config, start * per_step, total * per_step, device))
+    if processes.first:
+        (output / "config.yaml").write_text(dump_config(config))
+    log = RunLog(output, start, processes)
+    batches = iter(_loader(pairs, config, start * per_step, total * per_step, processes))
     try:
         for number in track(range(start + 1, total + 1), description="training"):
             epoch = (number - 1) * per_step // pairs.epoch_length
             rate = learning_rate(settings.learning_rate, settings.milestones, settings.gamma, epoch)
             state = step_state(settings, epoch)
-            torch.manual_seed(settings.seed * 1_000_003 + number)
-            for _ in range(settings.accumulate):
-                batch = next(batches)
+            # Other samples in other processes: other random numbers.
+            torch.manual_seed(settings.seed * 1_000_003 + number + (processes.rank << 40))
+            for part in range(settings.accumulate):
+                batch = _next(batches, checkpoints if processes.first else None, number - 1, model, optimizers)
                 batch = {key: value.to(device, non_blocking=True) for key, value in batch.items() if key != "name"}
                 source, driving = (batch[key].contiguous(memory_format=layout) for key in ("source", "driving"))
-                with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                    losses = step(source, driving, state, batch.get("control_points"))
-                torch.stack([loss.float() for loss in losses.values()]).sum().div(settings.accumulate).backward()
-                log.add(losses, len(source))
+                weight = processes.weight(len(source), settings.batch_size)
+                with _averaging(losses_of, part == settings.accumulate - 1):
+                    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                        losses = losses_of(source, driving, state, batch.get("control_points"))
+                    torch.stack([loss.float() for loss in losses.values()]).sum().mul(
+                        weight / settings.accumulate
+                    ).backward()
+                log.add(losses, settings.batch_size, weight)
             optimizers.step(rate, with_background=state.background)
-            saves = number % settings.checkpoint_every == 0 or number == total
+            stops = processes.any(interruption.requested)
+            saves = number % settings.checkpoint_every == 0 or number == total or stops
             if number % settings.log_every == 0 or saves:
                 # Also before a checkpoint: it then follows finite losses, and averages start anew where runs resume.
                 log.write(number, epoch, rate)
-            if saves:
+            if saves and processes.first:
                 checkpoints.save(number, model, optimizers)
-            if number % settings.panel_every == 0 or number == total:
+            if (number % settings.panel_every == 0 or number == total) and processes.first:
                 log.picture(number, training_panel(model, source, driving, settings.selector))
+            if stops and number < total:
+                logger.info(
+                    "stopped after step %d of %d, which is saved; the same command with --resume goes on", number, total
+                )
+                return None
+    except RuntimeError as error:  # at any moment: in the middle of a step there is nothing to save
+        if "DataLoader worker" not in str(error):
+            raise
+        raise LamiError(
+            "a process that loads data died, often for lack of memory; --resume goes on from the last checkpoint, and "
+            "fewer processes (training.workers) need less"
+        ) from error
     finally:
         log.close()
     path = output / "model.safetensors"
-    checkpoint.save(model, path)
+    if processes.first:
+        checkpoint.save(model, path)
     logger.info("trained weights are in %s", path)
     return path
+
+
+class _Losses(nn.Module):
+    """The step as a module, for what wraps modules."""
+
+    def __init__(self, step: TrainingStep) -> None:
+        super().__init__()
+        self.model = step.model
+        self.step = step
+
+    def forward(self, *arguments: Any) -> dict[str, Tensor]:
+        return self.step(*arguments)
+
+
+def _averaging(losses_of: nn.Module, last: bool) -> contextlib.AbstractContextManager[None]:
+    """Gradients are averaged over the processes with the last backward pass of a step."""
+    if isinstance(losses_of, DistributedDataParallel) and not last:
+        return losses_of.no_sync()
+    return contextlib.nullcontext()
+
+
+def _next(
+    batches: Iterator[dict[str, Any]],
+    checkpoints: RunCheckpoints | None,
+    done: int,
+    model: LAMI,
+    optimizers: Optimizers,
+) -> dict[str, Any]:
+    """The next batch. Where there is none, the steps that were done are saved before the error is raised."""
+    try:
+        return next(batches)
+    except DataError as error:
+        reason = (
+            str(error).strip().splitlines()[-1].removeprefix("lami.errors.DataError: ")
+        )  # a worker's has a traceback
+    if checkpoints is not None and done > 0:
+        if done not in checkpoints.steps():
+            checkpoints.save(done, model, optimizers)
+        reason += f"; step {done} is saved, --resume goes on from there"
+    raise DataError(reason)
 
 
 def _initialize(model: LAMI, path: Path) -> None:
@@ -120,12 +200,12 @@ def _initialize(model: LAMI, path: Path) -> None:
     checkpoint.load_tensors(model, {key: value for key, value in initial.items() if not key.startswith("avd.")}, path)
 
 
-def _loader(pairs: TrainingPairs, config: Config, start: int, stop: int, device: torch.device) -> DataLoader:
+def _loader(pairs: TrainingPairs, config: Config, start: int, stop: int, processes: Processes) -> DataLoader:
     settings = config.training
     return DataLoader(
         pairs,
-        batch_size=settings.batch_size,
-        sampler=DrawSampler(start, stop),
+        batch_sampler=DrawBatches(start, stop, settings.batch_size, processes.share),
         num_workers=settings.workers,
-        pin_memory=device.type == "cuda",
+        pin_memory=processes.device.type == "cuda",
+        worker_init_fn=ignore_interruptions,
     )

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from lami.configs.schema import AugmentationConfig, DataConfig, JitterConfig, SyntheticConfig
 from lami.data.clips import AnnotatedClip, open_clip
-from lami.data.dataset import DrawSampler, TestClips, TrainingPair, TrainingPairs
+from lami.data.dataset import DrawBatches, TestClips, TrainingPair, TrainingPairs
 from lami.data.images import read_image, to_tensor, write_image
 from lami.data.sources import ClipSource, find_clips
 from lami.errors import DataError
@@ -124,7 +124,7 @@ def test_identities_are_drawn_instead_of_clips() -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resuming_in_a_loader_goes_on_exactly(workers: int) -> None:
     pairs = TrainingPairs(sources(*"abc"), AUGMENTED, (8, 12))
-    loader = DataLoader(pairs, batch_size=4, sampler=DrawSampler(8, 20), num_workers=workers)
+    loader = DataLoader(pairs, batch_sampler=DrawBatches(8, 20, 4), num_workers=workers)
     batches = list(loader)
     assert len(loader) == len(batches) == 3
     for i, batch in enumerate(batches):

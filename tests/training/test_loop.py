@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import tiny_config
+from tiny import CHEAP, same, tiny_config
 from torch import Tensor
 
 from lami import checkpoint
@@ -27,15 +28,6 @@ from lami.errors import CheckpointError, ConfigError, DataError, LamiError, Weig
 from lami.training import loop, train
 from lami.training.optimizers import Optimizers
 
-CHEAP: dict[str, Any] = {
-    "losses": {"reconstruction": 0, "appearance": 0, "structure": 0, "warp": 0, "feature": 1, "pixel": 10},
-    "interpolation.selector": "random",
-    "training.dropout": {"start": 0.3, "maximum": 0.6, "increase_epochs": 8, "until_epoch": 50},
-    "training.panel_every": 100,
-    "training.log_every": 3,
-    "training.checkpoint_every": 2,
-}
-"""A run with every source of randomness and without the frozen networks."""
 Configure = Callable[..., Config]
 
 
@@ -77,10 +69,6 @@ def entries(config: Config) -> list[dict[str, float]]:
     """The log, without the speed."""
     lines = (Path(config.training.output) / "log.jsonl").read_text().splitlines()
     return [{key: value for key, value in json.loads(line).items() if key != "samples_per_second"} for line in lines]
-
-
-def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def names(folder: Path) -> set[str]:
@@ -272,34 +260,31 @@ def test_half_a_checkpoint_does_not_count(missing: str, configure: Configure) ->
 
 
 @pytest.mark.parametrize(("broken", "share"), [("safetensors", 0.5), ("state.pt", 0.0), ("state.pt", 0.5)])
-def test_truncated_checkpoint_is_named(broken: str, share: float, configure: Configure) -> None:
-    config = configure(training__max_steps=2, training__checkpoint_every=1)
+def test_truncated_checkpoint_gives_way_to_the_one_before(
+    broken: str, share: float, configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = configure(training__max_steps=3, training__checkpoint_every=1, training__keep_checkpoints=2)
     wanted = load_file(train(config))
-    path = Path(config.training.output) / "checkpoints" / f"step-00000002.{broken}"
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
+    checkpoints = Path(config.training.output) / "checkpoints"
+
+    def truncate(step: int) -> None:
+        path = checkpoints / f"step-{step:08d}.{broken}"
+        content = path.read_bytes()
+        path.write_bytes(content[: int(share * len(content))])
+
+    truncate(3)
+    with caplog.at_level(logging.WARNING, logger="lami.training"):
+        assert same(load_file(train(config, resume=True)), wanted)
+    (warning,) = (record.getMessage() for record in caplog.records if record.name == "lami.training.checkpoints")
+    assert f"step-00000003.{broken} cannot be read" in warning
+    assert warning.endswith("going back to the checkpoint before")
+    assert "\n" not in warning
+
+    truncate(2)
+    truncate(3)
     with pytest.raises(CheckpointError, match=rf"step-00000002\.{broken} cannot be read") as caught:
         train(config, resume=True)
     assert "\n" not in str(caught.value)
-    path.unlink()
-    assert same(load_file(train(config, resume=True)), wanted)
-
-
-def test_failed_write_leaves_the_checkpoint_before(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = configure(training__max_steps=2, training__checkpoint_every=1)
-    save = checkpoint.save
-
-    def full(model: Any, path: Path) -> None:
-        if "00000002" in path.name:
-            raise OSError("no space left on device")
-        save(model, path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save", full)
-        with pytest.raises(OSError, match="no space"):
-            train(config)
-    wanted = load_file(train(configure("whole", training__max_steps=2)))
-    assert same(load_file(train(config, resume=True)), wanted)
 
 
 # --- starting weights

@@ -1,0 +1,100 @@
+"""The processes of a training run: one, or those that torchrun started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lami.checkpoint import pick_device
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Who else trains: rank 0 of `size` writes the files, and each process takes its share of every batch."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, draws: range) -> range:
+        """This process's part of the draws of a batch; parts differ by one draw at most."""
+        first, last = (len(draws) * rank // self.size for rank in (self.rank, self.rank + 1))
+        return draws[first:last]
+
+    def weight(self, samples: int, batch: int) -> float:
+        """What a mean over this process's `samples` is multiplied by, for gradients of the mean over the whole batch:
+        gradients are averaged over processes."""
+        return samples * self.size / batch
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean over the processes."""
+        if self.size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+            values = values / self.size
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process, through host memory: the GPU is not waited for."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor(float(flag))
+        dist.all_reduce(flags)
+        return bool(flags.item())
+
+    def together(self, module: nn.Module) -> nn.Module:
+        """The module with gradients averaged over the processes; on GPUs batch norm then sees the whole batch."""
+        if self.size == 1:
+            return module
+        if self.device.type == "cuda":
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        # Parts start at epochs of their own, and batch norm's statistics are those of rank 0 in every checkpoint.
+        return DistributedDataParallel(
+            module,
+            device_ids=[self.device] if self.device.type == "cuda" else None,
+            find_unused_parameters=True,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )
+
+
+@contextmanager
+def join_processes(device: str) -> Iterator[Processes]:
+    """Join the run that torchrun's environment describes; without one this process is the whole run.
+
+    Args:
+        device: as `training.device`; `auto` and `cuda` are one GPU for each process of a machine.
+
+    Raises:
+        ConfigError: the device is not there.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Processes(0, 1, pick_device(device))
+        return
+    chosen = pick_device(device)
+    if chosen.type == "cuda" and chosen.index is None:
+        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), size, chosen)
+    finally:
+        dist.destroy_process_group()
+
+
+def restarted() -> bool:
+    """Whether torchrun started this process anew after a failure."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
