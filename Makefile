@@ -21,7 +21,7 @@ help:
 	@echo "make lint      check style and types"
 	@echo "make bench     measure the fused ops beside eager PyTorch (half an hour on a CPU)"
 	@echo "make gpu       on a machine with a GPU: build, all tests, compute-sanitizer and benchmarks into one folder"
-	@echo "make weights   train the demonstration's weights anew (an hour or more on a CPU)"
+	@echo "make weights   train the demonstration's weights anew (three hours on one core of a CPU)"
 	@echo "make clean     remove $(VENV), build products and caches"
 
 install: $(STAMP)

@@ -126,10 +126,11 @@ def check_times(op: str, times: Tensor, batch: int) -> Tensor:
     """
     if times.ndim not in (1, 2) or times.shape[-1] == 0 or (times.ndim == 2 and times.shape[0] not in (1, batch)):
         raise ValueError(f"{op}: times must have shape (T,) or ({batch}, T) with T >= 1, got {tuple(times.shape)}")
-    if times.device.type == "cpu":
-        inside = ((times > 0) & (times < 1)).all()
+    if times.device.type == "cpu" and times.numel() > 0:
+        earliest, latest = times.detach().aminmax()
         if torch.compiler.is_compiling():
+            inside = (earliest > 0) & (latest < 1)
             torch._assert_async(inside, f"{op}: times must lie strictly between 0 and 1")
-        elif not bool(inside):
+        elif not 0 < earliest.item() <= latest.item() < 1:
             raise ValueError(f"{op}: times must lie strictly between 0 and 1, got {times.tolist()}")
     return times.expand(batch, times.shape[-1])
