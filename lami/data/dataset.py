@@ -122,14 +122,15 @@ class DrawBatches(Sampler[list[int]]):
     """
 
     def __init__(self, start: int, stop: int, size: int, share: Callable[[range], range] = lambda draws: draws) -> None:
-        self._batches = [range(first, min(first + size, stop)) for first in range(start, stop, size)]
+        self._firsts = range(start, stop, size)
         self._share = share
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._firsts)
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (list(self._share(batch)) for batch in self._batches)
+        size, stop = self._firsts.step, self._firsts.stop
+        return (list(self._share(range(first, min(first + size, stop)))) for first in self._firsts)
 
 
 @dataclass(frozen=True)

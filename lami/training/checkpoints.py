@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 _STATE_SUFFIX = ".state.pt"
 
 
+class UnreadableError(CheckpointError):
+    """A checkpoint whose files are damaged."""
+
+
 class RunCheckpoints:
     """The checkpoints in a folder; a checkpoint counts once both of its files are complete.
 
@@ -80,7 +84,8 @@ class RunCheckpoints:
     def resume(self, model: LAMI, optimizers: Optimizers) -> int:
         """Load the newest checkpoint that can be read into model and optimisers; returns its step.
 
-        Also removes what a process that was killed while it wrote has left.
+        Also removes what a process that was killed while it wrote has left, and puts checkpoints that cannot be read
+        aside, as `unreadable-step-...`.
 
         Raises:
             CheckpointError: there is none, none can be read, or it belongs to another configuration.
@@ -90,30 +95,43 @@ class RunCheckpoints:
         steps = self.steps()
         if not steps:
             raise CheckpointError(f"there is no checkpoint to resume in {self.folder}; start without --resume")
-        for step in reversed(steps):
-            path = self.path(step)
+        while True:
             try:
-                saved, state = checkpoint.load(path, device="cpu"), _read_state(self._state(path))
-            except CheckpointError as error:
-                if step == steps[0]:
+                self.load(steps[-1], model, optimizers)
+                return steps[-1]
+            except UnreadableError as error:
+                if len(steps) == 1:
                     raise
                 logger.warning("%s; going back to the checkpoint before", error)
-                continue
-            break
+                path = self.path(steps.pop())
+                for file in (path, self._state(path)):
+                    file.replace(file.with_name(f"unreadable-{file.name}"))
+
+    def load(self, step: int, model: LAMI, optimizers: Optimizers) -> None:
+        """Load one checkpoint into model and optimisers.
+
+        Raises:
+            UnreadableError: it cannot be read.
+            CheckpointError: it belongs to another configuration.
+        """
+        path = self.path(step)
+        try:
+            saved, state = checkpoint.load(path, device="cpu"), _read_state(self._state(path))
+        except CheckpointError as error:
+            raise UnreadableError(str(error)) from error
         if saved.config != model.config:
             raise CheckpointError(
                 f"{path} has another model configuration than this run; use the configuration it was started with"
             )
         checkpoint.load_tensors(model, dict(saved.state_dict()), path)
         optimizers.load_state_dict(state["optimizers"])
-        return step
 
 
 def _write_state(state: dict[str, Any], path: Path) -> None:
     try:
         torch.save(state, path)
-    except RuntimeError as error:  # what PyTorch makes of a full disk
-        if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
+    except RuntimeError as error:  # what PyTorch makes of a full disk, in several wordings
+        if "DataLoader worker" in str(error):  # not of the writing: raised wherever its signal arrives
             raise
         raise OSError(_first_line(error)) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -19,33 +20,33 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Within the context SIGINT and SIGTERM set `requested`; a second one ends the process as usual.
+    """Within the context SIGINT and SIGTERM set `requested`; a second SIGINT ends the process at once.
 
-    Only the main thread can handle signals; elsewhere nothing changes.
+    Schedulers may send SIGTERM several times, to a process and to the one that started it. Only the main thread can
+    handle signals; elsewhere nothing changes.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in _SIGNALS}
 
     def request(number: int, frame: FrameType | None) -> None:
+        if not interruption.requested:
+            os.write(2, b"stopping after this step\n")  # a log may be in the middle of a line, and holds locks
         interruption.requested = True
-        restore()
+        if number == signal.SIGINT:
+            signal.signal(number, before[signal.SIGINT])
 
     for number in _SIGNALS:
         signal.signal(number, request)
     try:
         yield interruption
     finally:
-        restore()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def ignore_interruptions(worker: int) -> None:
-    """For processes that load data: the terminal sends Ctrl-C to them too, and the main process still needs them."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+def leave_group(worker: int) -> None:
+    """For processes that load data: signals to the group, such as Ctrl-C, pass them by. The step still needs them."""
+    os.setsid()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lami.data import write_image
-from lami.errors import LamiError
+from lami.errors import DataError, LamiError
 from lami.training.processes import Processes
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class RunLog:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._samples = 0
+        self._warned = False
         self._since = time.monotonic()
         self._writer = self._open(start_step) if processes.first else None
 
@@ -49,7 +52,9 @@ class RunLog:
         path = folder / "log.jsonl"
         if path.is_file():
             lines = [line for line in path.read_text().splitlines() if _step(line) <= start_step]
-            path.write_text("".join(line + "\n" for line in lines))
+            shorter = path.with_suffix(".part")
+            shorter.write_text("".join(line + "\n" for line in lines))
+            shorter.replace(path)
         return SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
 
     def add(self, losses: dict[str, Tensor], samples: int, weight: float = 1.0) -> None:
@@ -64,7 +69,7 @@ class RunLog:
         self._samples += samples
 
     def write(self, step: int, epoch: int, learning_rate: float) -> None:
-        """Write the averages since the last call.
+        """Write the averages since the last call. Where they cannot be written a warning is enough: checkpoints matter.
 
         Raises:
             LamiError: a loss is not finite.
@@ -94,24 +99,37 @@ class RunLog:
             "total": total,
             **losses,
         }
-        with (self.folder / "log.jsonl").open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-        for name, value in {"total": total, **losses}.items():
-            self._writer.add_scalar(f"loss/{name}", value, step)
-        self._writer.add_scalar("schedule/learning_rate", learning_rate, step)
-        self._writer.add_scalar("speed/samples_per_second", rate, step)
+        with self._warning():
+            with (self.folder / "log.jsonl").open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+            for name, value in {"total": total, **losses}.items():
+                self._writer.add_scalar(f"loss/{name}", value, step)
+            self._writer.add_scalar("schedule/learning_rate", learning_rate, step)
+            self._writer.add_scalar("speed/samples_per_second", rate, step)
         parts = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
         logger.info("step %d, epoch %d: total %.4f (%s), %.1f samples/s", step, epoch, total, parts, rate)
 
     def picture(self, step: int, image: NDArray[np.uint8]) -> None:
         """A visual panel, (H, W, 3) RGB."""
-        write_image(self.folder / "panels" / f"step-{step:08d}.png", image)
-        if self._writer is not None:
-            self._writer.add_image("panel", image, step, dataformats="HWC")
+        with self._warning():
+            write_image(self.folder / "panels" / f"step-{step:08d}.png", image)
+            if self._writer is not None:
+                self._writer.add_image("panel", image, step, dataformats="HWC")
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        with self._warning():
+            if self._writer is not None:
+                self._writer.close()
+
+    @contextlib.contextmanager
+    def _warning(self) -> Iterator[None]:
+        """Turns a full disk into a warning, the first time."""
+        try:
+            yield
+        except (OSError, DataError) as error:
+            if not self._warned:
+                logger.warning("logs and panels cannot be written to %s (%s); training goes on", self.folder, error)
+            self._warned = True
 
 
 def _step(line: str) -> float:

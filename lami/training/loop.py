@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,11 @@ from lami.errors import ConfigError, DataError, LamiError
 from lami.model import LAMI
 from lami.progress import track
 from lami.training.checkpoints import RunCheckpoints
-from lami.training.interruption import Interruption, ignore_interruptions, interruptible
+from lami.training.interruption import Interruption, interruptible, leave_group
 from lami.training.logs import RunLog
 from lami.training.optimizers import Optimizers
 from lami.training.panel import training_panel
-from lami.training.processes import Processes, join_processes, restarted
+from lami.training.processes import Processes, join_processes
 from lami.training.schedule import learning_rate, step_state
 from lami.training.step import TrainingStep
 
@@ -44,8 +43,8 @@ def train(config: Config, resume: bool = False) -> Path | None:
 
     Args:
         config: what to train on what.
-        resume: continue from the newest checkpoint in the output folder that can be read. Processes that torchrun
-            restarts after a failure do so by themselves.
+        resume: continue from the newest checkpoint in the output folder that can be read. Under torchrun, start where
+            there is none, so that processes which it restarts after a failure go on.
 
     Returns:
         Path of `model.safetensors`; None for a run that SIGINT or SIGTERM ended, after writing a checkpoint.
@@ -67,8 +66,9 @@ def _train(config: Config, resume: bool, processes: Processes, interruption: Int
         )
     output = Path(settings.output)
     checkpoints = RunCheckpoints(output / "checkpoints", settings.keep_checkpoints)
-    resume = resume or (restarted() and bool(checkpoints.steps()))
-    if not resume and checkpoints.steps():
+    if resume and processes.size > 1:
+        resume = bool(processes.from_first(len(checkpoints.steps())))
+    elif checkpoints.steps() and not resume:
         raise ConfigError(
             f"{output} holds the checkpoints of another run; add --resume to continue it, or set training.output"
         )
@@ -82,7 +82,7 @@ def _train(config: Config, resume: bool, processes: Processes, interruption: Int
     if settings.init_from is not None and not resume:
         _initialize(model, Path(settings.init_from))
     optimizers = Optimizers.create(model, settings)
-    start = checkpoints.resume(model, optimizers) if resume else 0
+    start = _resume(checkpoints, model, optimizers, processes) if resume else 0
     step = TrainingStep(model, config.losses, settings.selector)
     step.perceptual.to(memory_format=layout)
     model.train()
@@ -104,24 +104,23 @@ def _train(config: Config, resume: bool, processes: Processes, interruption: Int
         (output / "config.yaml").write_text(dump_config(config))
     log = RunLog(output, start, processes)
     batches = iter(_loader(pairs, config, start * per_step, total * per_step, processes))
+    done = start
     try:
         for number in track(range(start + 1, total + 1), description="training"):
             epoch = (number - 1) * per_step // pairs.epoch_length
             rate = learning_rate(settings.learning_rate, settings.milestones, settings.gamma, epoch)
             state = step_state(settings, epoch)
-            # Other samples in other processes: other random numbers.
-            torch.manual_seed(settings.seed * 1_000_003 + number + (processes.rank << 40))
+            torch.manual_seed(processes.seed(settings.seed, number))
             for part in range(settings.accumulate):
-                batch = _next(batches, checkpoints if processes.first else None, number - 1, model, optimizers)
+                batch = next(batches)
                 batch = {key: value.to(device, non_blocking=True) for key, value in batch.items() if key != "name"}
                 source, driving = (batch[key].contiguous(memory_format=layout) for key in ("source", "driving"))
                 weight = processes.weight(len(source), settings.batch_size)
                 with _averaging(losses_of, part == settings.accumulate - 1):
                     with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                         losses = losses_of(source, driving, state, batch.get("control_points"))
-                    torch.stack([loss.float() for loss in losses.values()]).sum().mul(
-                        weight / settings.accumulate
-                    ).backward()
+                    total_loss = torch.stack([loss.float() for loss in losses.values()]).sum()
+                    (total_loss * (weight / settings.accumulate)).backward()
                 log.add(losses, settings.batch_size, weight)
             optimizers.step(rate, with_background=state.background)
             stops = processes.any(interruption.requested)
@@ -133,11 +132,20 @@ def _train(config: Config, resume: bool, processes: Processes, interruption: Int
                 checkpoints.save(number, model, optimizers)
             if (number % settings.panel_every == 0 or number == total) and processes.first:
                 log.picture(number, training_panel(model, source, driving, settings.selector))
+            done = number
             if stops and number < total:
                 logger.info(
                     "stopped after step %d of %d, which is saved; the same command with --resume goes on", number, total
                 )
                 return None
+    except DataError as error:
+        # A worker's has its traceback before it.
+        reason = str(error).strip().splitlines()[-1].removeprefix("lami.errors.DataError: ")
+        if processes.size == 1 and done > start:
+            log.write(done, epoch, rate)
+            checkpoints.save(done, model, optimizers)
+            reason += f"; step {done} is saved, --resume goes on from there"
+        raise DataError(reason) from error
     except RuntimeError as error:  # at any moment: in the middle of a step there is nothing to save
         if "DataLoader worker" not in str(error):
             raise
@@ -173,25 +181,13 @@ def _averaging(losses_of: nn.Module, last: bool) -> contextlib.AbstractContextMa
     return contextlib.nullcontext()
 
 
-def _next(
-    batches: Iterator[dict[str, Any]],
-    checkpoints: RunCheckpoints | None,
-    done: int,
-    model: LAMI,
-    optimizers: Optimizers,
-) -> dict[str, Any]:
-    """The next batch. Where there is none, the steps that were done are saved before the error is raised."""
-    try:
-        return next(batches)
-    except DataError as error:
-        reason = (
-            str(error).strip().splitlines()[-1].removeprefix("lami.errors.DataError: ")
-        )  # a worker's has a traceback
-    if checkpoints is not None and done > 0:
-        if done not in checkpoints.steps():
-            checkpoints.save(done, model, optimizers)
-        reason += f"; step {done} is saved, --resume goes on from there"
-    raise DataError(reason)
+def _resume(checkpoints: RunCheckpoints, model: LAMI, optimizers: Optimizers, processes: Processes) -> int:
+    """The first process decides which checkpoint it is, or damage that one of them sees would part them."""
+    step = checkpoints.resume(model, optimizers) if processes.first else 0
+    step = processes.from_first(step)
+    if not processes.first:
+        checkpoints.load(step, model, optimizers)
+    return step
 
 
 def _initialize(model: LAMI, path: Path) -> None:
@@ -207,5 +203,5 @@ def _loader(pairs: TrainingPairs, config: Config, start: int, stop: int, process
         batch_sampler=DrawBatches(start, stop, settings.batch_size, processes.share),
         num_workers=settings.workers,
         pin_memory=processes.device.type == "cuda",
-        worker_init_fn=ignore_interruptions,
+        worker_init_fn=leave_group,
     )

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lami.checkpoint import pick_device
+from lami.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,20 @@ class Processes:
             values = values / self.size
         return values
 
+    def seed(self, seed: int, step: int) -> int:
+        """Of a step's random numbers: other ones in each process, which has other samples. A CPU uses 32 bits of it."""
+        if self.first:
+            return seed * 1_000_003 + step
+        return int(np.random.SeedSequence((seed, step, self.rank)).generate_state(1)[0])
+
+    def from_first(self, number: int) -> int:
+        """The number that the first process has."""
+        if self.size > 1:
+            shared = torch.tensor(number)
+            dist.broadcast(shared, 0)
+            number = int(shared.item())
+        return number
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process, through host memory: the GPU is not waited for."""
         if self.size == 1:
@@ -58,7 +74,9 @@ class Processes:
         if self.size == 1:
             return module
         if self.device.type == "cuda":
-            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+            from timm.layers.norm_act import convert_sync_batchnorm  # knows timm's batch norm with activation
+
+            module = convert_sync_batchnorm(module)
         # Parts start at epochs of their own, and batch norm's statistics are those of rank 0 in every checkpoint.
         return DistributedDataParallel(
             module,
@@ -77,24 +95,24 @@ def join_processes(device: str) -> Iterator[Processes]:
         device: as `training.device`; `auto` and `cuda` are one GPU for each process of a machine.
 
     Raises:
-        ConfigError: the device is not there.
+        ConfigError: the device is not there, or there are more processes than GPUs.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Processes(0, 1, pick_device(device))
         return
     chosen = pick_device(device)
-    if chosen.type == "cuda" and chosen.index is None:
-        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if chosen.type == "cuda":
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if chosen.index is not None or local >= torch.cuda.device_count():
+            raise ConfigError(
+                f"process {local} of this machine cannot have a GPU of its own among {torch.cuda.device_count()}, with "
+                f"training.device {device}; set that to cuda and start one process a GPU"
+            )
+        chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
     dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield Processes(dist.get_rank(), size, chosen)
     finally:
         dist.destroy_process_group()
-
-
-def restarted() -> bool:
-    """Whether torchrun started this process anew after a failure."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0

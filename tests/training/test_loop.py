@@ -280,6 +280,9 @@ def test_truncated_checkpoint_gives_way_to_the_one_before(
     assert warning.endswith("going back to the checkpoint before")
     assert "\n" not in warning
 
+    aside = [path.name for path in checkpoints.glob("unreadable-*")]
+    assert sorted(aside) == ["unreadable-step-00000003.safetensors", "unreadable-step-00000003.state.pt"]
+
     truncate(2)
     truncate(3)
     with pytest.raises(CheckpointError, match=rf"step-00000002\.{broken} cannot be read") as caught:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ def torchrun(processes: int, *command: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
+        timeout=240,
     )
 
 
@@ -88,6 +90,15 @@ def test_weighted_means_average_to_the_mean_of_all(parts: list[list[float]]) -> 
     weight = Processes(0, len(parts), torch.device("cpu")).weight
     mean = sum(weight(len(part), len(batch)) * sum(part) / len(part) for part in parts) / len(parts)
     assert mean == pytest.approx(sum(batch) / len(batch), abs=1e-9)
+
+
+@pytest.mark.parametrize("step", [1, 7])
+def test_processes_draw_other_random_numbers(step: int) -> None:
+    drawn = []
+    for rank in range(3):
+        torch.manual_seed(Processes(rank, 3, torch.device("cpu")).seed(0, step))
+        drawn.append(torch.rand(4))
+    assert not any(torch.equal(a, b) for a, b in combinations(drawn, 2))
 
 
 def test_more_processes_than_pairs(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,12 +163,12 @@ def test_a_run_goes_on_in_another_number_of_processes(configure: Configure) -> N
         resume = ["--resume"] if steps > 2 else []
         done = torchrun(processes, "-m", "lami", "train", write(config), *resume)
         assert done.returncode == 0, done.stderr
+        # Only the first process speaks and writes.
+        assert done.stderr.count("trained weights are in") == 1
     found, wanted = losses(config), losses(whole)
     assert [entry["step"] for entry in found] == [1, 2, 3, 4]
     for entry, other in zip(found, wanted, strict=True):
         assert entry == pytest.approx(other, rel=1e-2)
-    # Only the first process speaks and writes.
-    assert done.stderr.count("trained weights are in") == 1
 
 
 @pytest.mark.slow
@@ -177,7 +188,7 @@ def test_a_process_that_dies_is_restarted_by_torchrun(configure: Configure, tmp_
         "        os.kill(os.getpid(), 9)\n"
         "    take(self, *a, **k)\n"
         "Optimizers.step = step\n"
-        "train(load_config(Path(sys.argv[1])))\n"
+        "train(load_config(Path(sys.argv[1])), resume=True)\n"
     )
     done = torchrun(2, "--max-restarts=1", str(script), write(config))
     assert done.returncode == 0, done.stderr

@@ -76,6 +76,7 @@ def wait_for_steps(config: Config, process: subprocess.Popen[str], number: int) 
 def ended(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
     """Exit code and the lines on stderr."""
     errors = process.communicate(timeout=120)[1]
+    print(errors)
     return process.returncode, errors.splitlines()
 
 
@@ -88,6 +89,9 @@ def weights(config: Config, process: subprocess.Popen[str]) -> dict[str, Any]:
 
 def checkpoints(config: Config) -> list[str]:
     return sorted(path.name for path in (Path(config.training.output) / "checkpoints").iterdir())
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -130,11 +134,24 @@ def test_a_full_disk_leaves_the_checkpoint_before(configure: Callable[..., Confi
     assert same(weights(config, start(config, "--resume")), weights(whole, start(whole)))
 
 
+@linux
+def test_logs_that_cannot_be_written_do_not_stop_a_run(configure: Callable[..., Config], start: Start) -> None:
+    config, whole = configure("run", training__max_steps=3), configure("whole", training__max_steps=3)
+    output = Path(config.training.output)
+    output.mkdir()
+    (output / "log.jsonl").symlink_to("/dev/full")
+    process = start(config)
+    code, lines = ended(process)
+    assert code == 0, lines
+    assert sum("logs and panels cannot be written" in line for line in lines) == 1
+    assert same(load_file(output / "model.safetensors"), weights(whole, start(whole)))
+
+
 def children(process: subprocess.Popen[str]) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
+@linux
 def test_a_worker_that_dies_is_named(configure: Callable[..., Config], start: Start) -> None:
     config = configure("run", training__max_steps=4000, training__workers=1)
     process = start(config)
