@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,9 @@ from lami.training.step import TrainingStep
 
 logger = logging.getLogger(__name__)
 
+_LOST_WORKER = "DataLoader worker"
+"""What PyTorch's message about a worker that died holds."""
+
 
 def train(config: Config, resume: bool = False) -> Path | None:
     """Train a model, or go on with a run that was cut off.
@@ -53,8 +58,18 @@ def train(config: Config, resume: bool = False) -> Path | None:
         LamiError: of the data set, the configuration, the pretrained weights or the checkpoint, before training starts;
             a loss that is not finite, data that cannot be read any more, or a checkpoint that cannot be written.
     """
-    with join_processes(config.training.device) as processes, interruptible() as interruption:
-        return _train(config, resume, processes, interruption)
+    try:
+        with join_processes(config.training.device) as processes, interruptible() as interruption:
+            return _train(config, resume, processes, interruption)
+    except (
+        RuntimeError
+    ) as error:  # comes with a signal, at any moment: in the middle of a step there is nothing to save
+        if _LOST_WORKER not in str(error):
+            raise
+        raise LamiError(
+            "a process that loads data died, often for lack of memory; --resume goes on from the last checkpoint, and "
+            "fewer processes (training.workers) need less"
+        ) from error
 
 
 def _train(config: Config, resume: bool, processes: Processes, interruption: Interruption) -> Path | None:
@@ -112,7 +127,7 @@ def _train(config: Config, resume: bool, processes: Processes, interruption: Int
             state = step_state(settings, epoch)
             torch.manual_seed(processes.seed(settings.seed, number))
             for part in range(settings.accumulate):
-                batch = next(batches)
+                batch = _next(batches, settings.workers)
                 batch = {key: value.to(device, non_blocking=True) for key, value in batch.items() if key != "name"}
                 source, driving = (batch[key].contiguous(memory_format=layout) for key in ("source", "driving"))
                 weight = processes.weight(len(source), settings.batch_size)
@@ -146,13 +161,6 @@ def _train(config: Config, resume: bool, processes: Processes, interruption: Int
             checkpoints.save(done, model, optimizers)
             reason += f"; step {done} is saved, --resume goes on from there"
         raise DataError(reason) from error
-    except RuntimeError as error:  # at any moment: in the middle of a step there is nothing to save
-        if "DataLoader worker" not in str(error):
-            raise
-        raise LamiError(
-            "a process that loads data died, often for lack of memory; --resume goes on from the last checkpoint, and "
-            "fewer processes (training.workers) need less"
-        ) from error
     finally:
         log.close()
     path = output / "model.safetensors"
@@ -179,6 +187,17 @@ def _averaging(losses_of: nn.Module, last: bool) -> contextlib.AbstractContextMa
     if isinstance(losses_of, DistributedDataParallel) and not last:
         return losses_of.no_sync()
     return contextlib.nullcontext()
+
+
+def _next(batches: Iterator[dict[str, Any]], workers: int) -> dict[str, Any]:
+    try:
+        return next(batches)
+    except (EOFError, ConnectionError, FileNotFoundError) as error:
+        if workers == 0:
+            raise
+        # In the middle of what it was sending. The signal may still be on its way, and then says more.
+        time.sleep(1)
+        raise RuntimeError(f"{_LOST_WORKER} is gone") from error
 
 
 def _resume(checkpoints: RunCheckpoints, model: LAMI, optimizers: Optimizers, processes: Processes) -> int:
