@@ -61,9 +61,8 @@ def train(config: Config, resume: bool = False) -> Path | None:
     try:
         with join_processes(config.training.device) as processes, interruptible() as interruption:
             return _train(config, resume, processes, interruption)
-    except (
-        RuntimeError
-    ) as error:  # comes with a signal, at any moment: in the middle of a step there is nothing to save
+    except RuntimeError as error:
+        # It comes with a signal, at any moment: in the middle of a step there is nothing to save.
         if _LOST_WORKER not in str(error):
             raise
         raise LamiError(
