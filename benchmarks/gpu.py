@@ -26,7 +26,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.ops.results import device_name, machine  # noqa: E402  # found through the line above
+from benchmarks.ops.results import machine  # noqa: E402  # found through the line above
+from lami.environment import device_name  # noqa: E402
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import re
-import subprocess
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-import lami
-from lami import _native
+from lami.environment import describe_machine
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmarks" / "results"
@@ -113,48 +108,6 @@ class Run(_Record):
         return path
 
 
-def device_name(device: torch.device) -> str:
-    """Of the folder of results, for instance `cpu-2core` or `nvidia-h200`."""
-    if device.type == "cuda":
-        return re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name(device).lower()).strip("-")
-    return f"{device.type}-{os.cpu_count()}core"
-
-
-def _git(*arguments: str) -> str | None:
-    answer = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
-    return answer.stdout.strip() if answer.returncode == 0 else None
-
-
-def _processor() -> str:
-    try:
-        return re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1]  # type: ignore[index]
-    except (OSError, TypeError):
-        return platform.processor() or platform.machine()
-
-
 def machine(device: torch.device, bandwidth: float | None) -> dict[str, object]:
     """The fields of a run that tell where it ran, and with what."""
-    versions = {"lami": lami.__version__, "python": platform.python_version(), "torch": str(torch.__version__)}
-    versions["cuda"] = torch.version.cuda or "none"
-    try:
-        import triton
-
-        versions["triton"] = triton.__version__
-    except ImportError:
-        versions["triton"] = "none"
-    for name, kind in (("compiler", "cpu"), ("compiler_cuda", "cuda")):
-        information = _native.build_info(kind) or {}
-        versions[name] = " ".join(filter(None, map(information.get, ("compiler", "cuda")))) or "none"
-    return {
-        "date": datetime.now(UTC),
-        "commit": _git("rev-parse", "HEAD") or "unknown",
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "device": device_name(device),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "processor": _processor(),
-        "cores": os.cpu_count() or 1,
-        "threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 2),
-        "versions": versions,
-        "bandwidth_gb_s": None if bandwidth is None else bandwidth / 1e9,
-    }
+    return describe_machine(device) | {"bandwidth_gb_s": None if bandwidth is None else bandwidth / 1e9}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lami.data import write_image
 from lami.errors import DataError, LamiError
-from lami.training.processes import Processes
+from lami.processes import Processes
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

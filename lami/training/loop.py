@@ -20,13 +20,13 @@ from lami.configs.schema import Config
 from lami.data import DrawBatches, TrainingPairs, find_clips
 from lami.errors import ConfigError, DataError, LamiError
 from lami.model import LAMI
+from lami.processes import Processes, join_processes
 from lami.progress import track
 from lami.training.checkpoints import RunCheckpoints
 from lami.training.interruption import Interruption, interruptible, leave_group
 from lami.training.logs import RunLog
 from lami.training.optimizers import Optimizers
 from lami.training.panel import training_panel
-from lami.training.processes import Processes, join_processes
 from lami.training.schedule import learning_rate, step_state
 from lami.training.step import TrainingStep
 

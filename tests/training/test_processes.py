@@ -20,8 +20,8 @@ from tiny import CHEAP, tiny_config
 from lami.configs import dump_config
 from lami.configs.schema import Config
 from lami.errors import ConfigError
+from lami.processes import Processes
 from lami.training import train
-from lami.training.processes import Processes
 
 PLAIN = {"args": {"layers": [1, 1, 1, 1], "channels": [4, 8, 8, 8], "output_stride": 16, "norm_layer": "groupnorm1"}}
 SETTINGS: dict[str, Any] = {
