@@ -7,7 +7,7 @@ import platform
 import re
 import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,17 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name(device).lower()).strip("-")
     return f"{device.type}-{os.cpu_count()}core"
+
+
+def uncommitted_changes() -> str:
+    """Of the source tree that lami is imported from, as a patch; empty for an installed package."""
+    return _git("diff", "HEAD") or ""
+
+
+def installed_packages() -> dict[str, str]:
+    """Version of every distribution in the environment, by name."""
+    found = {distribution.name: distribution.version for distribution in distributions()}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
 def _git(*arguments: str) -> str | None:

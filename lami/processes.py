@@ -61,13 +61,13 @@ class Processes:
             number = int(shared.item())
         return number
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process, through host memory: the GPU is not waited for."""
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Whether each flag is set in any process, through host memory: the GPU is not waited for."""
         if self.size == 1:
-            return flag
-        flags = torch.tensor(float(flag))
-        dist.all_reduce(flags)
-        return bool(flags.item())
+            return flags
+        shared = torch.tensor(flags, dtype=torch.float32)
+        dist.all_reduce(shared)
+        return tuple(flag > 0 for flag in shared.tolist())
 
     def together(self, module: nn.Module) -> nn.Module:
         """The module with gradients averaged over the processes; on GPUs batch norm then sees the whole batch."""

@@ -25,6 +25,7 @@ _TINY: dict[str, Any] = {
     "losses.vgg": {"name": "vgg11", "weights": "random"},
     "losses.scales": (1.0, 0.5),
     "training.batch_size": 2,
+    "training.precision": "fp32",
     "training.workers": 0,
     "training.device": "cpu",
     "data.synthetic": {"num_clips": 2, "num_test_clips": 1, "num_frames": 8},

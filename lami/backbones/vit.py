@@ -49,6 +49,11 @@ class ViTFeatures(nn.Module):
         if getattr(self.vit, "cls_token", None) is None or not hasattr(self.vit, "blocks"):
             raise ConfigError(f"vit.name must be a vision transformer with a class token, {config.name!r} is not")
 
+    @property
+    def tokens(self) -> int:
+        """Of an image, all together."""
+        return int(self.vit.patch_embed.num_patches) + int(self.vit.num_prefix_tokens)
+
     def forward(self, image: Tensor) -> ViTOutput:
         size = (self.input_size, self.input_size)
         x = F.interpolate(image, size, mode="bilinear", antialias=max(image.shape[-2:]) > self.input_size)

@@ -198,10 +198,18 @@ class TrainingConfig(Section):
     dropout: DropoutConfig = DropoutConfig()
     selector: Selector | None = None
     """Selector while training; null is `interpolation.selector`. The others make one candidate only (U5)."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16` runs the networks under autocast; splines, grids and losses stay in fp32."""
-    channels_last: bool = False
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """`bf16` runs the networks under autocast and keeps frozen ones in bf16; splines, grids and losses stay in fp32."""
+    channels_last: bool = True
     """Images and weights with channels innermost (NHWC), what matrix units of CPUs and GPUs read directly."""
+    fused_adam: bool = True
+    """One kernel for all updates of the optimiser."""
+    compile: bool = False
+    """Compile the networks with `torch.compile`, the fused ops inside: minutes at the start, faster steps after."""
+    cuda_graphs: bool = False
+    """Replay the compiled networks as CUDA graphs; needs `compile` and a GPU."""
+    checkpoint_decoder: bool = False
+    """Recompute the generator's decoder in the backward pass instead of keeping its activations."""
     workers: int = Field(4, ge=0)
     log_every: int = Field(50, ge=1)
     """Steps between scalars."""
@@ -209,7 +217,20 @@ class TrainingConfig(Section):
     """Steps between visual panels."""
     checkpoint_every: int = Field(1000, ge=1)
     """Steps between checkpoints; one is also written at the end."""
+    checkpoint_minutes: float | None = Field(30.0, gt=0)
+    """Write one as well when the last is older than this; null goes by steps alone."""
     keep_checkpoints: int = Field(3, ge=1)
+    """Newest checkpoints to keep."""
+    keep_best: int = Field(1, ge=0)
+    """Checkpoints to keep besides, those with the lowest image losses (reconstruction and pixel) on the way to them."""
+    wandb: str | None = None
+    """Project of Weights & Biases to show the run in (extra `lami[wandb]`); TensorBoard is always written."""
+
+    @model_validator(mode="after")
+    def _graphs_of_compiled(self) -> TrainingConfig:
+        if self.cuda_graphs and not self.compile:
+            raise ValueError("training.cuda_graphs replays compiled networks, set training.compile too")
+        return self
 
 
 class JitterConfig(Section):

@@ -16,7 +16,7 @@ def _invert_affine(matrix: Tensor) -> Tensor:
     determinant = sign * determinant.abs().clamp_min(_SMALLEST_DETERMINANT)
     rows = (d, -b, b * y - d * x, -c, a, c * x - a * y)
     top = (torch.stack(rows, dim=-1) / determinant[..., None]).unflatten(-1, (2, 3))
-    last = matrix.new_tensor([0.0, 0.0, 1.0]).expand(*matrix.shape[:-2], 1, 3)
+    last = torch.eye(3, dtype=matrix.dtype, device=matrix.device)[2:].expand(*matrix.shape[:-2], 1, 3)
     return torch.cat((top, last), dim=-2)
 
 

@@ -100,11 +100,22 @@ class DenseMotionNetwork(nn.Module):
         dropout: ContributionDropout | None = None,
     ) -> Motion:
         """As `forward`, from `ops.motion_features` already computed, (B, K*N + 1 + 3 (K + 1), h, w)."""
-        outputs = self.hourglass(features)
         keep, mode = None, "reference"
         if dropout is not None:
             keep = dropout.draw(len(features), kp_driving.shape[1], features.device)
             mode = dropout.mode
+        return self._predict(features, kp_driving, kp_source, background, keep, mode)
+
+    def _predict(
+        self,
+        features: Tensor,
+        kp_driving: Tensor,
+        kp_source: Tensor,
+        background: Tensor | None,
+        keep: Tensor | None,
+        mode: str,
+    ) -> Motion:
+        outputs = self.hourglass(features)
         flow, contributions = ops.blend_flow(
             self.maps(outputs[-1]), kp_driving, kp_source, background, keep, dropout=mode
         )

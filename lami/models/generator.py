@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lami import ops
 from lami.configs.schema import ModelConfig
@@ -38,6 +39,8 @@ class Generator(nn.Module):
         self.up_blocks = nn.ModuleList(UpBlock(a, b) for a, b in zip(decoder, widths[-2::-1], strict=True))
         self.resblock = nn.ModuleList(ResBlock(width) for width in decoder for _ in range(2))
         self.final = nn.Conv2d(widths[0], 3, 7, padding=3)
+        self.checkpoint_decoder = False
+        """Recompute the decoder in the backward pass instead of keeping its activations."""
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """Image (B, 3, H, W) -> features of `num_levels` levels, coarse to fine."""
@@ -74,6 +77,15 @@ class Generator(nn.Module):
 
     def decode(self, warped: Sequence[Tensor], deformed: Tensor, occlusions: Sequence[Tensor]) -> Generated:
         """Inpaint warped features (coarse to fine) and the warped image where the occlusions are low."""
+        if self.checkpoint_decoder and torch.is_grad_enabled():
+            prediction = checkpoint(
+                self._inpaint, warped, deformed, occlusions, use_reentrant=False, preserve_rng_state=False
+            )
+        else:
+            prediction = self._inpaint(warped, deformed, occlusions)
+        return Generated(prediction, deformed)
+
+    def _inpaint(self, warped: Sequence[Tensor], deformed: Tensor, occlusions: Sequence[Tensor]) -> Tensor:
         x = warped[0] * occlusions[0]
         for i, up in enumerate(self.up_blocks):
             x = up(self.resblock[2 * i + 1](self.resblock[2 * i](x)))
@@ -83,7 +95,7 @@ class Generator(nn.Module):
             else:
                 x = x * (1 - occlusions[-1]) + skip
         painted = torch.sigmoid(self.final(x).float())
-        return Generated(painted * (1 - occlusions[-1]) + deformed * occlusions[-1], deformed)
+        return painted * (1 - occlusions[-1]) + deformed * occlusions[-1]
 
     def level_occlusions(self, occlusions: Sequence[Tensor], features: Sequence[Tensor]) -> list[Tensor]:
         """One occlusion map for each level; a single map is resized to all of them."""

@@ -7,13 +7,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class InstanceNorm(nn.InstanceNorm2d):
+    """Affine instance norm that keeps channels_last images as they are where it is compiled.
+
+    PyTorch's own copies them to NCHW and returns that, and the next convolution copies them back.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling():
+            return super().forward(x)
+        variance, mean = torch.var_mean(x.float(), dim=(2, 3), keepdim=True, correction=0)
+        scale = torch.rsqrt(variance + self.eps) * self.weight[:, None, None]
+        return (x * scale + (self.bias[:, None, None] - mean * scale)).to(x.dtype)
+
+
 class ConvBlock(nn.Module):
     """Convolution, instance norm, ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-        self.norm = nn.InstanceNorm2d(out_channels, affine=True)
+        self.norm = InstanceNorm(out_channels, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.norm(self.conv(x)))
@@ -30,7 +44,9 @@ class UpBlock(ConvBlock):
     """Nearest upsampling by 2, then `ConvBlock`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.interpolate(x, scale_factor=2))
+        with torch.autocast(x.device.type, enabled=False):  # on CPUs it would turn to fp32, only to copy pixels
+            x = F.interpolate(x, scale_factor=2)
+        return super().forward(x)
 
 
 class ResBlock(nn.Module):
@@ -40,8 +56,8 @@ class ResBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm1 = nn.InstanceNorm2d(channels, affine=True)
-        self.norm2 = nn.InstanceNorm2d(channels, affine=True)
+        self.norm1 = InstanceNorm(channels, affine=True)
+        self.norm2 = InstanceNorm(channels, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(F.relu(self.norm1(x)))
@@ -112,8 +128,7 @@ class AntiAliasDownsample(nn.Module):
         with torch.autocast(image.device.type, enabled=False):
             image, weight = image.float(), self.weight.float()
             if self.mode == "reference":
-                blurred = F.conv2d(image, weight, padding=radius, groups=image.shape[1])
-                return blurred[:, :, :: self.step, :: self.step]
+                return F.conv2d(image, weight, stride=self.step, padding=radius, groups=image.shape[1])
             blurred = F.conv2d(F.pad(image, (radius,) * 4, mode="replicate"), weight, groups=image.shape[1])
             size = [side // self.step for side in image.shape[-2:]]
             return F.interpolate(blurred, size=size, mode="bilinear", align_corners=True)

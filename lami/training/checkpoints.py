@@ -5,6 +5,7 @@ Everything random derives from the seed and the step, so a step number and the o
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pickle
@@ -14,13 +15,15 @@ from typing import Any
 import torch
 
 from lami import checkpoint
-from lami.errors import CheckpointError
+from lami.data.files import atomic_path
+from lami.errors import CheckpointError, DataError
 from lami.model import LAMI
 from lami.training.optimizers import Optimizers
 
 logger = logging.getLogger(__name__)
 
 _STATE_SUFFIX = ".state.pt"
+_LOSSES = "losses.json"
 
 
 class UnreadableError(CheckpointError):
@@ -33,11 +36,13 @@ class RunCheckpoints:
     Args:
         folder: created when first needed.
         keep: how many of the newest to keep.
+        keep_best: how many to keep besides, those that were saved with the lowest losses (`losses.json`).
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    def __init__(self, folder: Path, keep: int, keep_best: int = 0) -> None:
         self.folder = folder
         self.keep = keep
+        self.keep_best = keep_best
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
@@ -51,8 +56,22 @@ class RunCheckpoints:
     def _state(path: Path) -> Path:
         return path.with_name(path.stem + _STATE_SUFFIX)
 
-    def save(self, step: int, model: LAMI, optimizers: Optimizers) -> Path:
-        """Write a checkpoint, whole or not at all, then delete the oldest beyond `keep`.
+    def best(self) -> list[int]:
+        """Steps of the `keep_best` complete checkpoints with the lowest losses, the best first."""
+        losses = self._losses()
+        known = [step for step in self.steps() if step in losses]
+        return sorted(known, key=lambda step: (losses[step], step))[: self.keep_best]
+
+    def _losses(self) -> dict[int, float]:
+        try:
+            return {int(step): float(loss) for step, loss in json.loads((self.folder / _LOSSES).read_text()).items()}
+        except (OSError, ValueError, AttributeError):  # none yet, or damaged, which costs nothing but the choice
+            return {}
+
+    def save(self, step: int, model: LAMI, optimizers: Optimizers, loss: float | None = None) -> Path:
+        """Write a checkpoint, whole or not at all, then delete the oldest beyond `keep` and `keep_best`.
+
+        loss: by which it may be among the best.
 
         Raises:
             CheckpointError: there is no room, for instance. The checkpoints before are intact.
@@ -64,8 +83,12 @@ class RunCheckpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
             _write_state({"step": step, "optimizers": optimizers.state_dict()}, temporary)
             os.replace(temporary, state)
+            if loss is not None:
+                kept = {known: value for known, value in self._losses().items() if self.path(known).is_file()}
+                with atomic_path(self.folder / _LOSSES) as losses:
+                    losses.write_text(json.dumps(kept | {step: loss}))
             checkpoint.save(model, path)
-        except (OSError, CheckpointError) as error:
+        except (OSError, DataError, CheckpointError) as error:
             if not path.is_file():
                 state.unlink(missing_ok=True)
             before = self.steps()
@@ -76,9 +99,11 @@ class RunCheckpoints:
             ) from error
         finally:
             temporary.unlink(missing_ok=True)
+        best = self.best()
         for old in self.steps()[: -self.keep]:
-            self.path(old).unlink()
-            self._state(self.path(old)).unlink()
+            if old not in best:
+                self.path(old).unlink()
+                self._state(self.path(old)).unlink()
         return path
 
     def resume(self, model: LAMI, optimizers: Optimizers) -> int:

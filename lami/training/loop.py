@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,22 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from lami import checkpoint
-from lami.configs import dump_config
 from lami.configs.schema import Config
 from lami.data import DrawBatches, TrainingPairs, find_clips
 from lami.errors import ConfigError, DataError, LamiError
 from lami.model import LAMI
 from lami.processes import Processes, join_processes
 from lami.progress import track
+from lami.training.acceleration import accelerate
 from lami.training.checkpoints import RunCheckpoints
 from lami.training.interruption import Interruption, interruptible, leave_group
 from lami.training.logs import RunLog
 from lami.training.optimizers import Optimizers
 from lami.training.panel import training_panel
+from lami.training.record import record_start
 from lami.training.schedule import learning_rate, step_state
 from lami.training.step import TrainingStep
+from lami.training.trackers import TensorBoard, Tracker, WeightsAndBiases
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +42,10 @@ _LOST_WORKER = "DataLoader worker"
 def train(config: Config, resume: bool = False) -> Path | None:
     """Train a model, or go on with a run that was cut off.
 
-    Writes to `config.training.output`: `config.yaml`, `checkpoints/`, `log.jsonl`, `tensorboard/`, `panels/` and, at
-    the end, `model.safetensors`. Data, dropout and random transforms of a step derive from the seed and the step alone,
-    so a resumed run takes the same steps as an uninterrupted one (bitwise on a CPU).
+    Writes to `config.training.output`: `config.yaml`, `environment.jsonl` and, from a changed source tree, patches of
+    it (see `lami.training.record`), `checkpoints/`, `log.jsonl`, `anomalies.jsonl` (steps that were left out),
+    `tensorboard/`, `panels/` and, at the end, `model.safetensors`. Data, dropout and random transforms of a step derive
+    from the seed and the step alone, so a resumed run takes the same steps as an uninterrupted one (bitwise on a CPU).
 
     Started by torchrun, several processes share each batch, whose size stays `training.batch_size`; a run may go on
     with another number of them. All must see the output folder, which rank 0 writes.
@@ -56,7 +60,8 @@ def train(config: Config, resume: bool = False) -> Path | None:
 
     Raises:
         LamiError: of the data set, the configuration, the pretrained weights or the checkpoint, before training starts;
-            a loss that is not finite, data that cannot be read any more, or a checkpoint that cannot be written.
+            three steps in a row that are not finite, data that cannot be read any more, or a checkpoint that cannot be
+            written.
     """
     try:
         with join_processes(config.training.device) as processes, interruptible() as interruption:
@@ -79,7 +84,7 @@ def _train(config: Config, resume: bool, processes: Processes, interruption: Int
             "raise it or start fewer"
         )
     output = Path(settings.output)
-    checkpoints = RunCheckpoints(output / "checkpoints", settings.keep_checkpoints)
+    checkpoints = RunCheckpoints(output / "checkpoints", settings.keep_checkpoints, settings.keep_best)
     if resume and processes.size > 1:
         resume = bool(processes.from_first(len(checkpoints.steps())))
     elif checkpoints.steps() and not resume:
@@ -91,14 +96,13 @@ def _train(config: Config, resume: bool, processes: Processes, interruption: Int
     device = processes.device
 
     torch.manual_seed(settings.seed)
-    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-    model = LAMI(config.model, config.interpolation, config.vit).to(device).to(memory_format=layout)
+    model = LAMI(config.model, config.interpolation, config.vit).to(device)
     if settings.init_from is not None and not resume:
         _initialize(model, Path(settings.init_from))
+    step = TrainingStep(model, config.losses, settings.selector)
+    accelerate(step, settings)
     optimizers = Optimizers.create(model, settings)
     start = _resume(checkpoints, model, optimizers, processes) if resume else 0
-    step = TrainingStep(model, config.losses, settings.selector)
-    step.perceptual.to(memory_format=layout)
     model.train()
     losses_of = processes.together(_Losses(step))
 
@@ -113,39 +117,62 @@ def _train(config: Config, resume: bool, processes: Processes, interruption: Int
         device if processes.size == 1 else f"{processes.size} times {device.type}",
         sum(parameter.numel() for parameter in model.parameters()) / 1e6,
     )
-    output.mkdir(parents=True, exist_ok=True)
+    trackers: list[Tracker] = []
     if processes.first:
-        (output / "config.yaml").write_text(dump_config(config))
-    log = RunLog(output, start, processes)
+        record_start(output, config, start, processes)
+        trackers.append(TensorBoard(output / "tensorboard", start))
+        if settings.wandb is not None:
+            trackers.append(WeightsAndBiases(settings.wandb, output, config.model_dump(mode="json")))
+    log = RunLog(output, start, processes, trackers)
+    autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     batches = iter(_loader(pairs, config, start * per_step, total * per_step, processes))
-    done = start
+    done, saved, image_losses = start, time.monotonic(), []
     try:
         for number in track(range(start + 1, total + 1), description="training"):
             epoch = (number - 1) * per_step // pairs.epoch_length
             rate = learning_rate(settings.learning_rate, settings.milestones, settings.gamma, epoch)
             state = step_state(settings, epoch)
             torch.manual_seed(processes.seed(settings.seed, number))
+            if settings.cuda_graphs:
+                torch.compiler.cudagraph_mark_step_begin()
+            sums: dict[str, Tensor] = {}
+            times = []
             for part in range(settings.accumulate):
                 batch = _next(batches, settings.workers)
                 batch = {key: value.to(device, non_blocking=True) for key, value in batch.items() if key != "name"}
                 source, driving = (batch[key].contiguous(memory_format=layout) for key in ("source", "driving"))
-                weight = processes.weight(len(source), settings.batch_size)
+                weight = processes.weight(len(source), settings.batch_size) / settings.accumulate
                 with _averaging(losses_of, part == settings.accumulate - 1):
-                    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                    with autocast():
                         losses = losses_of(source, driving, state, batch.get("control_points"))
                     total_loss = torch.stack([loss.float() for loss in losses.values()]).sum()
-                    (total_loss * (weight / settings.accumulate)).backward()
-                log.add(losses, settings.batch_size, weight)
-            optimizers.step(rate, with_background=state.background)
-            stops = processes.any(interruption.requested)
-            saves = number % settings.checkpoint_every == 0 or number == total or stops
+                    # A loss that is not finite shows in all gradients, and so in all processes.
+                    (total_loss * (weight + 0 * total_loss.detach())).backward()
+                for name, loss in losses.items():
+                    sums[name] = sums.get(name, 0) + loss.detach() * weight
+                if step.selected_times is not None:
+                    times.append(step.selected_times)
+            norms = optimizers.clip(state.background)
+            skip = (~torch.stack(list(norms.values())).isfinite().all()).float()
+            optimizers.step(rate, state.background, skip)
+            log.add(number, sums, norms, torch.cat(times) if times else None, per_step)
+
+            late = settings.checkpoint_minutes is not None and (
+                time.monotonic() - saved > 60 * settings.checkpoint_minutes
+            )
+            stops, late = processes.any(interruption.requested, late)
+            saves = number % settings.checkpoint_every == 0 or number == total or stops or late
             if number % settings.log_every == 0 or saves:
-                # Also before a checkpoint: it then follows finite losses, and averages start anew where runs resume.
-                log.write(number, epoch, rate)
-            if saves and processes.first:
-                checkpoints.save(number, model, optimizers)
+                # Also before a checkpoint: averages start anew where runs resume.
+                image_losses.append(_of_images(log.write(number, epoch, rate)))
+            if saves:
+                if processes.first:
+                    checkpoints.save(number, model, optimizers, _mean(image_losses))
+                saved, image_losses = time.monotonic(), []
             if (number % settings.panel_every == 0 or number == total) and processes.first:
-                log.picture(number, training_panel(model, source, driving, settings.selector))
+                with autocast():
+                    log.picture(number, training_panel(model, source, driving, settings.selector))
             done = number
             if stops and number < total:
                 logger.info(
@@ -167,6 +194,17 @@ def _train(config: Config, resume: bool, processes: Processes, interruption: Int
         checkpoint.save(model, path)
     logger.info("trained weights are in %s", path)
     return path
+
+
+def _of_images(losses: dict[str, float]) -> float | None:
+    """By which checkpoints compare: only these losses mean the same in every part of a run."""
+    found = [losses[name] for name in ("reconstruction", "pixel") if name in losses]
+    return sum(found) if found else None
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 class _Losses(nn.Module):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Adam
 
 from lami.configs.schema import TrainingConfig
@@ -25,27 +26,56 @@ class Optimizers:
     def create(cls, networks: Networks, config: TrainingConfig) -> Optimizers:
         def adam(*modules: torch.nn.Module) -> Adam:
             parameters = [parameter for module in modules for parameter in module.parameters()]
-            return Adam(parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
+            return Adam(
+                parameters,
+                lr=config.learning_rate,
+                betas=config.betas,
+                weight_decay=config.weight_decay,
+                fused=config.fused_adam,
+            )
 
         main = adam(networks.generator, networks.dense_motion, networks.keypoint_detector)
         predictor = networks.background_predictor
         return cls(networks, config, main, None if predictor is None else adam(predictor))
 
-    def step(self, learning_rate: float, with_background: bool) -> None:
-        """Clip gradients (infinity norm; the generator is not clipped), update and clear."""
-        networks = self.networks
-        clipped: list[torch.nn.Module] = [networks.keypoint_detector, networks.dense_motion]
+    def clip(self, with_background: bool) -> dict[str, Tensor]:
+        """Clip gradients (infinity norm; the generator is not clipped). Returns the norm of each network's before."""
+        norms = {}
+        for name, network in self._active(with_background).items():
+            gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+            norms[name] = norm = torch.nn.utils.get_total_norm(gradients, float("inf"))
+            if name != "generator":
+                torch.nn.utils.clip_grads_with_norm_(network.parameters(), self.config.clip, norm)
+        return norms
+
+    def step(self, learning_rate: float, with_background: bool, skip: Tensor | None = None) -> None:
+        """Update and clear gradients.
+
+        skip: scalar, 1 for gradients that are not finite: weights and state then stay as they are. With `fused_adam` it
+            is read by the kernel, the host does not wait for it.
+        """
         active = [self.main]
-        if with_background and self.background is not None and networks.background_predictor is not None:
-            clipped.append(networks.background_predictor)
+        if "background_predictor" in self._active(with_background) and self.background is not None:
             active.append(self.background)
-        for module in clipped:
-            torch.nn.utils.clip_grad_norm_(module.parameters(), self.config.clip, norm_type=float("inf"))
         for optimizer in active:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
-            optimizer.step()
+            if self.config.fused_adam:
+                optimizer.found_inf = skip  # type: ignore[attr-defined]  # as torch.amp.GradScaler does
+            if self.config.fused_adam or skip is None or not skip:
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+
+    def _active(self, with_background: bool) -> dict[str, torch.nn.Module]:
+        networks = self.networks
+        active: dict[str, torch.nn.Module] = {
+            "generator": networks.generator,
+            "dense_motion": networks.dense_motion,
+            "keypoint_detector": networks.keypoint_detector,
+        }
+        if with_background and networks.background_predictor is not None:
+            active["background_predictor"] = networks.background_predictor
+        return active
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -66,9 +66,13 @@ class TrainingStep:
         self.perceptual = PerceptualLoss(config.vgg, config.scales, model.config.image_size).to(model.device)
         interpolation = model.interpolation
         self.selector = selector or interpolation.selector
+        options = (interpolation.fixed_time,) if self.selector == "fixed" else interpolation.times
+        self._times = torch.tensor(options, device=model.device)  # once: a copy to a GPU waits for it
         self._selects = interpolation.enabled and self.selector == "eq4" and len(interpolation.times) > 1
         self.vit: ViTFeatures | None = model.vit() if self._selects or self._uses_vit_losses else None
         self._encoder = _Encode(model.generator)
+        self.selected_times: Tensor | None = None
+        """(B,) times of the last call, None where it did not interpolate."""
 
     @property
     def _uses_vit_losses(self) -> bool:
@@ -92,6 +96,7 @@ class TrainingStep:
             Weighted losses by name, scalars with gradient; their sum is what to minimise (Eq. 9).
         """
         model, config = self.model, self.config
+        self.selected_times = None
         kp_source, kp_driving = model.detect_keypoints(source), model.detect_keypoints(driving)
         background, reverse = None, None
         if state.background and model.background_predictor is not None:
@@ -142,6 +147,7 @@ class TrainingStep:
         real_vit = self._real_vit(source, driving) if interpolates or self._uses_vit_losses else None
         if interpolates:
             time = self._select_time(encoded.rows(slice(b)), kp_source, kp_driving, background, real_vit, b)
+            self.selected_times = time[:, 0]
             time = torch.cat((time, 1 - time)) if both_ways else time
             start_image, kp_start, to_start = self._interpolate(
                 encoded, kp_from, kp_to, time, to_source, targets, state
@@ -202,10 +208,8 @@ class TrainingStep:
         """(B, 1) time of each sample; candidates are made without gradient and without dropout."""
         interpolation = self.model.interpolation
         if not self._selects or self.vit is None or real_vit is None:
-            options = (interpolation.fixed_time,) if self.selector == "fixed" else interpolation.times
-            choices = torch.tensor(options, device=kp_source.device)
-            return choices[torch.randint(len(options), (batch, 1), device=kp_source.device)]
-        times = torch.tensor(interpolation.times, device=kp_source.device)
+            return self._times[torch.randint(len(self._times), (batch, 1), device=kp_source.device)]
+        times = self._times
         to_source = None
         if background is not None:
             to_source, _ = interpolate_background(background, times, interpolation.background)

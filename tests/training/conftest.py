@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import pytest
@@ -18,4 +19,5 @@ def _features(name: str, weights: str) -> VGGFeatures:
 
 @pytest.fixture(autouse=True)
 def _shared_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(perceptual, "VGGFeatures", lambda config: _features(config.name, config.weights))
+    # A copy, since training stores frozen weights in its precision.
+    monkeypatch.setattr(perceptual, "VGGFeatures", lambda config: copy.deepcopy(_features(config.name, config.weights)))

@@ -70,7 +70,8 @@ def torchrun(processes: int, *command: str) -> subprocess.CompletedProcess[str]:
 
 def losses(config: Config) -> list[dict[str, float]]:
     lines = (Path(config.training.output) / "log.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "samples_per_second"} for line in lines]
+    others = ("samples_per_second", "peak_memory_gb", "gradient_norms", "selected_times")
+    return [{k: v for k, v in json.loads(line).items() if k not in others} for line in lines]
 
 
 # --- shares

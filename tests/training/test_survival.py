@@ -88,7 +88,7 @@ def weights(config: Config, process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def checkpoints(config: Config) -> list[str]:
-    return sorted(path.name for path in (Path(config.training.output) / "checkpoints").iterdir())
+    return sorted(path.name for path in (Path(config.training.output) / "checkpoints").glob("step-*"))
 
 
 linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux")
