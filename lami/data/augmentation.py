@@ -81,7 +81,8 @@ def shift_hue(images: torch.Tensor, turn: float) -> torch.Tensor:
     batch, _, height, width = images.shape
     rows = images.movedim(1, -1).reshape(batch * height, width, 3).numpy()
     hsv = cv2.cvtColor(np.ascontiguousarray(rows), cv2.COLOR_RGB2HSV)
-    hsv[..., 0] += 360 * (turn % 1)  # OpenCV takes hues of more than 360 degrees, but not negative ones
+    # OpenCV takes hues of more than 360 degrees, but not negative ones.
+    hsv[..., 0] = hsv[..., 0] + 360 * (turn % 1)
     rgb = torch.from_numpy(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))
     return rgb.reshape(batch, height, width, 3).movedim(-1, 1).contiguous()
 
