@@ -22,7 +22,7 @@ from lami.environment import describe_machine
 from lami.errors import ConfigError
 from lami.progress import track
 
-_ROUNDS = 3
+_ROUNDS = 5
 _PROBED_PAIRS = 32
 _ENDLESS = 10**9
 """Draws; never reached."""
@@ -63,12 +63,12 @@ class DataBenchmark:
     costs: tuple[Cost, ...]
 
     def table(self) -> str:
-        """Pairs a second as lines of text; ratios are to the first folder with as many workers."""
-        first = {t.workers: t.pairs_per_second for t in reversed(self.throughputs) if t.root == self.costs[0].root}
+        """Pairs a second as lines of text; ratios are to the first folder with as many workers, medians of the rounds."""
+        first = {t.workers: t.rounds for t in self.throughputs if t.root == self.costs[0].root}
         width = max(len(cost.root) for cost in self.costs)
         lines = [f"{'folder':<{width}}  workers  pairs/s  ratio"]
         for t in self.throughputs:
-            ratio = t.pairs_per_second / first[t.workers]
+            ratio = statistics.median(a / b for a, b in zip(t.rounds, first[t.workers], strict=True))
             lines.append(f"{t.root:<{width}}  {t.workers:7d}  {t.pairs_per_second:7.1f}  {ratio:4.1f}x")
         lines += ["", f"{'folder':<{width}}  ms a pair  without augmentation  KB read  open files"]
         for cost in self.costs:
@@ -88,8 +88,8 @@ def bench_data(
 ) -> DataBenchmark:
     """Measure the training pairs of one or several folders, and print a table.
 
-    Each combination of folder and workers is measured in three windows. All take their turns window by window, so that
-    whatever else the machine does falls on all of them; what the workers prepared before a window is not counted.
+    Each combination of folder and workers is measured in five windows. All take their turns window by window, so that
+    whatever else the machine does falls on all of them, and ratios compare windows of the same turn. What the workers prepared before a window is not counted.
 
     Args:
         config: data, image size, batch size and seed as for training.

@@ -24,7 +24,7 @@ class DataOptions:
     workers: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ...")] = (0, 1, 2)
     """Numbers of processes that load data; 0 loads in the process itself."""
     seconds: float = 10.0
-    """For each folder and number of processes, in three windows in turn with the others."""
+    """For each folder and number of processes, in five windows in turn with the others."""
     output: Output = Path("bench-data.json")
     """File of the result."""
 
