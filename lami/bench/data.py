@@ -63,7 +63,7 @@ class DataBenchmark:
     costs: tuple[Cost, ...]
 
     def table(self) -> str:
-        """Pairs a second as lines of text; ratios are to the first folder with as many workers, medians of the rounds."""
+        """The figures as lines of text; ratios are to the first folder with as many workers, medians of the rounds."""
         first = {t.workers: t.rounds for t in self.throughputs if t.root == self.costs[0].root}
         width = max(len(cost.root) for cost in self.costs)
         lines = [f"{'folder':<{width}}  workers  pairs/s  ratio"]
@@ -89,7 +89,8 @@ def bench_data(
     """Measure the training pairs of one or several folders, and print a table.
 
     Each combination of folder and workers is measured in five windows. All take their turns window by window, so that
-    whatever else the machine does falls on all of them, and ratios compare windows of the same turn. What the workers prepared before a window is not counted.
+    whatever else the machine does falls on all of them, and ratios compare windows of the same turn. What the workers
+    prepared before a window is not counted.
 
     Args:
         config: data, image size, batch size and seed as for training.

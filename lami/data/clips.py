@@ -87,8 +87,12 @@ class FrameFolder:
         return [read_image(self._files[i]) for i in checked(self, indices)]
 
     def encoded(self, index: int) -> bytes:
-        check_readable(self._files[index])
-        return self._files[index].read_bytes()
+        path = self._files[index]
+        check_readable(path)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}), copy it again") from error
 
 
 class VideoFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -79,7 +80,8 @@ def encode_clips(
 
 
 def _begin(alive: Connection) -> None:
-    """Work on one core, and end at once when the other end of `alive` closes, even if by SIGKILL of its process."""
+    """Work on one core, and end when the other end of `alive` closes, even if by SIGKILL of its process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the other end decides
     torch.set_num_threads(1)
 
     def wait() -> None:

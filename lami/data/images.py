@@ -73,10 +73,17 @@ def decode_image(data: bytes) -> np.ndarray:
 
 
 def encode_image(image: np.ndarray, format: Literal["jpg", "png"]) -> bytes:
-    """Encode RGB, uint8 (H, W, 3): jpg with quality 95 and colours in full resolution, png without loss."""
+    """Encode RGB, uint8 (H, W, 3): jpg with quality 95 and colours in full resolution, png without loss.
+
+    Raises `DataError` for an image that is too large for the format.
+    """
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(f".{format}", bgr, _ENCODING[format])
-    assert done
+    try:
+        done, data = cv2.imencode(f".{format}", bgr, _ENCODING[format])
+    except cv2.error:
+        done = False
+    if not done:
+        raise DataError(f"an image of {image.shape[0]}x{image.shape[1]} cannot be stored as {format}, make it smaller")
     return data.tobytes()
 
 

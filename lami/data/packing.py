@@ -68,7 +68,8 @@ def pack(data: DataConfig, output: str | Path, settings: PackSettings, workers: 
         raise ConfigError("size, shard size and workers must be positive")
     clips = find_clips(data, settings.size or (1, 1))
     _check_output(root)
-    sets = [_PackedSet(root, name, getattr(clips, name), settings) for name in SETS if getattr(clips, name)]
+    both = [_PackedSet(root, name, getattr(clips, name), settings) for name in SETS]
+    sets = [packed for packed in both if packed.sources]
     try:
         if any(packed.gaps() for packed in sets):
             (root / REPORT).unlink(missing_ok=True)
@@ -95,10 +96,10 @@ class _PackedSet:
 
     def __init__(self, root: Path, name: str, sources: Sequence[ClipSource], settings: PackSettings) -> None:
         self.name = name
+        self.sources = sources
         self.shards: dict[int, ShardIndex] = {}
         """Finished ones by number."""
         self._root = root
-        self._sources = sources
         self._settings = settings
         # Before anything is read: what changes while it is read is then noticed by the next run.
         self._states = {source.name: _state(source) for source in sources}
@@ -109,21 +110,23 @@ class _PackedSet:
             if tar.exists() and tar.stat().st_size == index.size:
                 self.shards[int(path.stem.removeprefix("shard-"))] = index
 
-    def gaps(self) -> Iterator[tuple[int, Sequence[ClipSource]]]:
+    def gaps(self) -> list[tuple[int, Sequence[ClipSource]]]:
         """Stretches of clips that no shard covers, and the number of the first shard of each."""
+        found: list[tuple[int, Sequence[ClipSource]]] = []
         position, number = 0, 0
         for existing in sorted(self.shards):
             first = self._position(self.shards[existing])
             if first > position:
-                yield number, self._sources[position:first]
+                found.append((number, self.sources[position:first]))
             position, number = first + len(self.shards[existing].sources), existing + 1
-        if position < len(self._sources):
-            yield number, self._sources[position:]
+        if position < len(self.sources):
+            found.append((number, self.sources[position:]))
+        return found
 
     def complete(self, temporary: Path, workers: int) -> None:
         """Make the shards that are missing."""
         (self._root / self.name).mkdir(exist_ok=True)
-        for number, sources in list(self.gaps()):
+        for number, sources in self.gaps():
             with closing(encode_clips(sources, self._settings, temporary, workers)) as encoded:
                 clips = zip(sources, track(encoded, len(sources), f"packing {self.name}"), strict=True)
                 next_clip = next(clips, None)
@@ -160,7 +163,7 @@ class _PackedSet:
                     next_clip = source, clip
                     break
             if not writer.clips and not self.shards:
-                raise DataError(f"none of the {len(self._sources)} clips for {self.name} can be read, see the warnings")
+                raise DataError(f"none of the {len(self.sources)} clips for {self.name} can be read, see the warnings")
             self.shards[number] = writer.finish(path)
         return next_clip
 

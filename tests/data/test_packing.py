@@ -139,13 +139,15 @@ def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
     assert content(tmp_path / "packed") == {}
 
 
-def test_reruns_skip_what_is_there_and_fill_gaps(tmp_path: Path) -> None:
+def test_reruns_skip_what_is_there_and_fill_gaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, output = frame_folders(tmp_path / "data"), tmp_path / "packed"
     pack_folder(root, output, shard_size=20_000)
     whole = content(output)
     assert len(whole) > 6
     written = {path: path.stat().st_mtime_ns for path in output.rglob("shard-*")}
-    pack_folder(root, output, shard_size=20_000)
+    with monkeypatch.context() as nothing_to_do:
+        nothing_to_do.delattr("lami.data.packing.encode_clips")
+        pack_folder(root, output, shard_size=20_000)
     assert {path: path.stat().st_mtime_ns for path in output.rglob("shard-*")} == written
     for missing in (["shard-00000.tar"], ["shard-00001.tar", "shard-00001.json"], ["shard-00002.json"]):
         for name in missing:
@@ -185,9 +187,16 @@ def test_changed_sources_are_refused_and_new_ones_at_the_end_added(tmp_path: Pat
     write_image(root / "train" / "c5" / "0.png", noise(5))
     assert pack_folder(root, output).sets["train"].clips == 3
     changed = root / "train" / "c1" / "0.png"
-    os.utime(changed, ns=(0, changed.stat().st_mtime_ns + 10**12))
+    original = changed.stat().st_mtime_ns
+    os.utime(changed, ns=(0, original + 10**12))
     with pytest.raises(DataError, match="other clips: c1 has changed"):
         pack_folder(root, output)
+    os.utime(changed, ns=(0, original))
+    pack_folder(root, output)
+    (root / "test").rename(tmp_path / "test")
+    with pytest.raises(DataError, match="other clips: t has changed, moved or gone"):
+        pack_folder(root, output)
+    (tmp_path / "test").rename(root / "test")
     write_image(root / "train" / "c00" / "0.png", noise(5))
     with pytest.raises(DataError, match="other clips: c1 "):
         pack_folder(root, output)
