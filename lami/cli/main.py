@@ -16,8 +16,10 @@ COMMANDS = {
     "train-avd": "add the network that separates shape from pose (mode avd)",
     "reconstruct": "rebuild test videos from their first frames and score them",
     "animate": "move the object of an image as a driving video does",
+    "data": "pack a data set for fast reading, verify a packed one",
     "convert": "turn a TPSMM checkpoint into a lami one",
     "demo": "show what lami does, on generated figures",
+    "bench": "measure the speed of training data",
     "doctor": "print versions, devices and weights, for bug reports",
 }
 

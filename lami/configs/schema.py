@@ -269,7 +269,8 @@ class SyntheticConfig(Section):
 
 class DataConfig(Section):
     root: str | None = None
-    """Folder of videos, frame folders or strips, with `train` and `test` inside or split automatically."""
+    """Folder of videos, frame folders or strips, with `train` and `test` inside or split automatically, or a packed
+    one."""
     synthetic: SyntheticConfig | None = None
     """Use generated figures instead of `root`."""
     frame_shape: Size | None = None

@@ -4,8 +4,11 @@ from lami.data.augmentation import augment, resize
 from lami.data.clips import Clip, open_clip
 from lami.data.dataset import DrawBatches, TestClip, TestClips, TrainingPair, TrainingPairs
 from lami.data.images import IMAGE_SUFFIXES, read_image, to_tensor, to_uint8, write_image
+from lami.data.packing import pack
 from lami.data.pairs import Pair, read_pairs
+from lami.data.shards import PackReport, PackSettings
 from lami.data.sources import ClipSets, ClipSource, find_clips
+from lami.data.verification import verify
 from lami.data.video import VIDEO_SUFFIXES, Frame, VideoReader
 from lami.data.writer import WRITABLE_SUFFIXES, VideoWriter
 
@@ -18,6 +21,8 @@ __all__ = [
     "ClipSource",
     "DrawBatches",
     "Frame",
+    "PackReport",
+    "PackSettings",
     "Pair",
     "TestClip",
     "TestClips",
@@ -28,10 +33,12 @@ __all__ = [
     "augment",
     "find_clips",
     "open_clip",
+    "pack",
     "read_image",
     "read_pairs",
     "resize",
     "to_tensor",
     "to_uint8",
+    "verify",
     "write_image",
 ]

@@ -72,7 +72,7 @@ def jitter(images: torch.Tensor, config: JitterConfig, rng: np.random.Generator)
         turn = rng.uniform(-config.hue, config.hue)
         changes.append(lambda x: shift_hue(x, turn))
     for i in rng.permutation(len(changes)):
-        images = changes[i](images).clamp(0, 1)
+        images = changes[i](images).clamp_(0, 1)  # each change makes new images
     return images
 
 
@@ -81,7 +81,8 @@ def shift_hue(images: torch.Tensor, turn: float) -> torch.Tensor:
     batch, _, height, width = images.shape
     rows = images.movedim(1, -1).reshape(batch * height, width, 3).numpy()
     hsv = cv2.cvtColor(np.ascontiguousarray(rows), cv2.COLOR_RGB2HSV)
-    hsv[..., 0] = np.mod(hsv[..., 0] + 360 * turn, 360)
+    # OpenCV takes hues of more than 360 degrees, but not negative ones.
+    hsv[..., 0] = hsv[..., 0] + 360 * (turn % 1)
     rgb = torch.from_numpy(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))
     return rgb.reshape(batch, height, width, 3).movedim(-1, 1).contiguous()
 
@@ -91,7 +92,8 @@ def _factor(strength: float, rng: np.random.Generator) -> float:
 
 
 def _grey(images: torch.Tensor) -> torch.Tensor:
-    return (images * images.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
+    red, green, blue = images.split(1, dim=1)
+    return (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
 
 
 def _random_crop(images: torch.Tensor, size: tuple[int, int], rng: np.random.Generator) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from lami.data.files import natural_key
+from lami.data.files import check_readable, natural_key
 from lami.data.images import IMAGE_SUFFIXES, read_image
 from lami.data.video import VIDEO_SUFFIXES, VideoReader
 from lami.errors import DataError
@@ -35,6 +35,14 @@ class AnnotatedClip(Clip, Protocol):
     """A clip whose control points are known: (n, K, N, 2), (x, y) in [-1, 1], for n frames."""
 
     def control_points(self, indices: Iterable[int]) -> np.ndarray: ...
+
+
+@runtime_checkable
+class EncodedClip(Clip, Protocol):
+    """A clip stored as one image file a frame, which packing can copy."""
+
+    def encoded(self, index: int) -> bytes:
+        """The bytes of the image file."""
 
 
 def open_clip(path: str | Path, frame_shape: tuple[int, int] | None = None) -> Clip:
@@ -76,7 +84,15 @@ class FrameFolder:
         return len(self._files)
 
     def frames(self, indices: Iterable[int]) -> list[np.ndarray]:
-        return [read_image(self._files[i]) for i in _checked(self, indices)]
+        return [read_image(self._files[i]) for i in checked(self, indices)]
+
+    def encoded(self, index: int) -> bytes:
+        path = self._files[index]
+        check_readable(path)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}), copy it again") from error
 
 
 class VideoFile:
@@ -116,10 +132,11 @@ class StripImage:
         return self._image.shape[1] // self._width
 
     def frames(self, indices: Iterable[int]) -> list[np.ndarray]:
-        return [self._image[:, i * self._width : (i + 1) * self._width].copy() for i in _checked(self, indices)]
+        return [self._image[:, i * self._width : (i + 1) * self._width].copy() for i in checked(self, indices)]
 
 
-def _checked(clip: Clip, indices: Iterable[int]) -> list[int]:
+def checked(clip: Clip, indices: Iterable[int]) -> list[int]:
+    """The indices as a list. Raises `IndexError` for one that the clip does not have."""
     wanted = list(indices)
     for index in wanted:
         if not 0 <= index < len(clip):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageOps
@@ -12,6 +14,11 @@ from lami.data.files import atomic_path, check_readable
 from lami.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+
+_ENCODING = {
+    "jpg": (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+    "png": (),
+}
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -49,6 +56,35 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         raise DataError(f"{path} has no image suffix, use one of {', '.join(sorted(IMAGE_SUFFIXES))}")
     with atomic_path(path) as partial:
         Image.fromarray(image).save(partial, quality=95)  # formats without loss ignore the quality
+
+
+def decode_image(data: bytes) -> np.ndarray:
+    """Decode a png or jpg file in memory as RGB, uint8 (H, W, 3); transparency is dropped.
+
+    Several times as fast as `read_image` for small images. Raises `DataError` for what cannot be decoded.
+    """
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise DataError(f"{len(data)} bytes are not an image that can be read, copy them again")
+    return image
+
+
+def encode_image(image: np.ndarray, format: Literal["jpg", "png"]) -> bytes:
+    """Encode RGB, uint8 (H, W, 3): jpg with quality 95 and colours in full resolution, png without loss.
+
+    Raises `DataError` for an image that is too large for the format.
+    """
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    try:
+        done, data = cv2.imencode(f".{format}", bgr, _ENCODING[format])
+    except cv2.error:
+        done = False
+    if not done:
+        raise DataError(f"an image of {image.shape[0]}x{image.shape[1]} cannot be stored as {format}, make it smaller")
+    return data.tobytes()
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:

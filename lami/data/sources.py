@@ -13,6 +13,8 @@ from lami.configs.schema import DataConfig, SyntheticConfig
 from lami.data.clips import Clip, frame_files, open_clip
 from lami.data.files import natural_key
 from lami.data.images import IMAGE_SUFFIXES
+from lami.data.packed import read_packed
+from lami.data.shards import SETS, is_packed
 from lami.data.video import VIDEO_SUFFIXES
 from lami.errors import DataError
 
@@ -27,6 +29,8 @@ class ClipSource:
     name: str
     open: Callable[[], Clip]
     """Raises `DataError`, naming the clip, if it is damaged."""
+    path: Path | None = None
+    """File or folder that holds it; None for generated clips."""
 
     @property
     def identity(self) -> str:
@@ -46,8 +50,8 @@ def find_clips(config: DataConfig, image_size: tuple[int, int]) -> ClipSets:
     """Clips of the folder `config.root`, or generated ones if `config.synthetic` is set.
 
     image_size: (height, width) that generated figures are drawn at; files are not touched.
-    A root with `train` and `test` inside is taken as it is. Otherwise `config.test_fraction` of the identities is held
-    out at random, always the same, so that nobody is in both sets.
+    A packed root gives the clips that were packed, one with `train` and `test` inside is taken as it is. Otherwise
+    `config.test_fraction` of the identities is held out at random, always the same, so that nobody is in both sets.
     Raises `DataError` if there is nothing to read, saying what was looked for.
     """
     if config.synthetic is not None:
@@ -57,7 +61,10 @@ def find_clips(config: DataConfig, image_size: tuple[int, int]) -> ClipSets:
     root = Path(config.root)
     if not root.is_dir():
         raise DataError(f"the data set folder {root} does not exist, correct data.root")
-    folders = [root / "train", root / "test"]
+    if is_packed(root):
+        train, test = (tuple(ClipSource(c.name, c.open, c.path) for c in read_packed(root, name)) for name in SETS)
+        return ClipSets(train, test)
+    folders = [root / name for name in SETS]
     if any(folder.is_dir() for folder in folders):
         train, test = (_list_clips(f, config.frame_shape) if f.is_dir() else () for f in folders)
         return ClipSets(train, test)
@@ -88,7 +95,7 @@ def _list_clips(folder: Path, frame_shape: tuple[int, int] | None) -> tuple[Clip
         else:
             wanted = suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES
         if wanted:
-            clips.append(ClipSource(path.name, partial(open_clip, path, frame_shape)))
+            clips.append(ClipSource(path.name, partial(open_clip, path, frame_shape), path))
     if not clips:
         raise DataError(
             f"{folder} holds no clips, put videos ({', '.join(sorted(VIDEO_SUFFIXES))}), folders of frames or strip "

@@ -119,6 +119,13 @@ def test_hue_turns_red_to_green_and_leaves_grey_alone() -> None:
     torch.testing.assert_close(shift_hue(colors, 1 / 3), expected, atol=1e-5, rtol=0)
 
 
+def test_hue_turns_both_ways_around_the_circle() -> None:
+    images = torch.rand(1, 3, 16, 16)
+    for turn in (0.1, 0.5, 0.9):
+        torch.testing.assert_close(shift_hue(shift_hue(images, turn), -turn), images, atol=1e-5, rtol=0)
+        torch.testing.assert_close(shift_hue(images, turn), shift_hue(images, turn - 1), atol=1e-5, rtol=0)
+
+
 def test_jitter_is_not_quantised_to_8_bits() -> None:
     pair = torch.linspace(0.4, 0.4 + 1 / 255, 200).repeat(2, 3, 1, 1)
     result = jitter(pair, JITTER, np.random.default_rng(0))

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lami.data.images import read_image, to_tensor, to_uint8, write_image
+from lami.data.images import decode_image, encode_image, read_image, to_tensor, to_uint8, write_image
+from lami.data.shards import FrameFormat
 from lami.errors import DataError
 
 
@@ -118,3 +119,19 @@ def test_tensor_round_trip(height: int, width: int, batch: int) -> None:
 def test_to_uint8_rounds_and_clamps() -> None:
     values = torch.tensor([-1.0, 0.4 / 255, 0.6 / 255, 254.6 / 255, 2.0]).expand(3, 1, 5)
     assert to_uint8(values)[0, :, 0].tolist() == [0, 0, 1, 255, 255]
+
+
+@pytest.mark.parametrize("format", ["jpg", "png"])
+def test_images_in_memory(format: FrameFormat) -> None:
+    y, x = np.mgrid[0:32, 0:48]
+    image = np.stack([4 * x, 6 * y, 255 - 4 * x], -1).astype(np.uint8)
+    again = decode_image(encode_image(image, format))
+    assert again.shape == image.shape
+    assert np.abs(again.astype(int) - image).max() <= (0 if format == "png" else 12)
+    with pytest.raises(DataError, match="7 bytes are not an image"):
+        decode_image(b"nothing")
+    with pytest.raises(DataError, match="are not an image"):
+        decode_image(b"")
+    if format == "jpg":
+        with pytest.raises(DataError, match="1x70000 cannot be stored as jpg"):
+            encode_image(np.zeros((1, 70_000, 3), np.uint8), format)

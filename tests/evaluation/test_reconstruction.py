@@ -10,8 +10,8 @@ import torch
 from small import small_model
 
 from lami.checkpoint import load, save
-from lami.configs.schema import Config
-from lami.data import TestClips, find_clips, read_image, to_uint8
+from lami.configs.schema import Config, DataConfig
+from lami.data import PackSettings, TestClips, find_clips, pack, read_image, to_uint8, write_image
 from lami.errors import ConfigError, DataError
 from lami.evaluation import ClipScore, Report, reconstruct
 
@@ -46,6 +46,19 @@ def test_errors_are_those_of_the_definition(tmp_path: Path, options: dict[str, A
         copies.append(float((sources - frames).abs().mean()))
     assert [score.l1 for score in report.clips] == pytest.approx(errors, abs=1e-5)
     assert [score.copy for score in report.clips] == pytest.approx(copies, abs=1e-6)
+
+
+def test_packed_clips_give_the_same_errors(tmp_path: Path) -> None:
+    path, data = checkpoint(tmp_path, background=False, selector="fixed"), tmp_path / "data"
+    for frame in range(3):
+        write_image(data / "test" / "clip" / f"{frame}.png", np.full((64, 64, 3), 60 * frame, np.uint8))
+    settings = PackSettings(size=None, format="png", shard_size=10**6, frame_shape=None)
+    pack(DataConfig(root=str(data)), tmp_path / "packed", settings, workers=1)
+    before, after = (
+        reconstruct(path, Config(data=DataConfig(root=str(root))), device="cpu") for root in (data, tmp_path / "packed")
+    )
+    assert before == after
+    assert before.frames == 3
 
 
 def test_longer_clips_count_more() -> None:

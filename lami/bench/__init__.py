@@ -1,0 +1,1 @@
+"""Measuring lami on the machine and the data at hand."""

@@ -1,0 +1,50 @@
+"""`lami bench`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from lami.cli.options import ConfigName, Output, parse
+from lami.cli.overrides import describe, split_overrides
+from lami.cli.subcommands import Subcommands, dispatch
+
+_DATA = "measure how many training pairs a second the data gives"
+
+
+@dataclass
+class DataOptions:
+    config: tyro.conf.Positional[ConfigName]
+    """Configuration file, or the name of a preset such as taichi."""
+    root: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], tyro.conf.arg(metavar="DIR")] = ()
+    """Folder to measure, instead of data.root; give it several times to compare, ratios are to the first."""
+    workers: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ...")] = (0, 1, 2)
+    """Numbers of processes that load data; 0 loads in the process itself."""
+    seconds: float = 10.0
+    """For each folder and number of processes, in five windows in turn with the others."""
+    output: Output = Path("bench-data.json")
+    """File of the result."""
+
+
+def main(arguments: list[str]) -> None:
+    dispatch("bench", _SUBCOMMANDS, arguments)
+
+
+def _data(arguments: list[str]) -> None:
+    others, overrides = split_overrides(arguments)
+    description = describe(f"{_DATA.capitalize()}.", "--training.batch-size 8", "--data.augmentation.rotation 5")
+    options = parse(DataOptions, others, "bench data", description)
+
+    from lami.bench.data import bench_data
+    from lami.configs import load_config
+
+    config = load_config(options.config, overrides)
+    bench_data(config, options.root, options.workers, options.seconds, options.output)
+
+
+_SUBCOMMANDS: Subcommands = {
+    "data": (_DATA, _data),
+}

@@ -1,0 +1,71 @@
+"""Commands that have commands of their own: `lami data`, `lami bench`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from unittest.mock import create_autospec
+
+import numpy as np
+import pytest
+
+from lami.bench.data import bench_data
+from lami.cli.main import main
+from lami.configs import load_config
+from lami.data import write_image
+
+
+@pytest.mark.parametrize(("command", "subcommands"), [("data", ("pack", "verify")), ("bench", ("data",))])
+def test_help(command: str, subcommands: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    main([command])
+    listed = capsys.readouterr().out
+    assert all(f"\n  {name}" in listed for name in subcommands)
+    for name in subcommands:
+        with pytest.raises(SystemExit) as stop:
+            main([command, name, "--help"])
+        assert stop.value.code == 0
+        assert f"lami {command} {name}" in capsys.readouterr().out
+
+
+def test_unknown_subcommands_name_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, sentence in (("pakc", "did you mean pack?"), ("zzz", "there are pack, verify")):
+        with pytest.raises(SystemExit) as stop:
+            main(["data", command])
+        assert stop.value.code == 2
+        assert capsys.readouterr().err == f"lami: error: unknown command data {command}, {sentence}\n"
+
+
+def test_pack_and_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for clip in ("a", "b", "c"):
+        strip = np.random.default_rng(ord(clip)).integers(0, 256, (8, 24, 3), np.uint8)
+        write_image(tmp_path / "data" / f"{clip}.png", strip)
+    (tmp_path / "data" / "d.mp4").write_bytes(b"no video")
+    data, packed = str(tmp_path / "data"), str(tmp_path / "packed")
+    options = ["--frame-shape", "8", "8", "--size", "16", "16", "--format", "png", "--test-fraction", "0.4"]
+    main(["data", "pack", data, packed, *options, "--shard-size", "0.003", "--workers", "1"])
+    printed = capsys.readouterr().out
+    lines = [
+        re.fullmatch(r"(\w+): \d clips(, 1 left out)?, (\d) frames, .* shards", line) for line in printed.splitlines()
+    ]
+    assert [line and line[1] for line in lines] == ["train", "test"]
+    assert sum(int(line[3]) for line in lines if line) == 9
+    assert printed.count("1 left out") == 1
+    main(["data", "verify", packed])
+    assert capsys.readouterr().out == f"{packed} is as it was packed\n"
+    shard = next((tmp_path / "packed").glob("*/shard-00000.tar"))
+    shard.write_bytes(b"x" + shard.read_bytes()[1:])
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "verify", packed])
+    assert stop.value.code == 2
+    errors = capsys.readouterr().err
+    assert f"{shard}: its bytes are not those that were packed" in errors
+    assert "error: 1 shards in" in errors.splitlines()[-1]
+
+
+def test_bench_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    function = create_autospec(bench_data)
+    monkeypatch.setattr("lami.bench.data.bench_data", function)
+    roots = ["--root", "a", "--root", "b"]
+    main(["bench", "data", "taichi", *roots, "--workers", "0", "4", "--seconds", "3", "--training.batch-size", "2"])
+    expected = load_config("taichi", {"training.batch_size": 2})
+    function.assert_called_once_with(expected, (Path("a"), Path("b")), (0, 4), 3.0, Path("bench-data.json"))
