@@ -27,6 +27,8 @@ class ClipSource:
     name: str
     open: Callable[[], Clip]
     """Raises `DataError`, naming the clip, if it is damaged."""
+    path: Path | None = None
+    """File or folder; None for generated clips."""
 
     @property
     def identity(self) -> str:
@@ -88,7 +90,7 @@ def _list_clips(folder: Path, frame_shape: tuple[int, int] | None) -> tuple[Clip
         else:
             wanted = suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES
         if wanted:
-            clips.append(ClipSource(path.name, partial(open_clip, path, frame_shape)))
+            clips.append(ClipSource(path.name, partial(open_clip, path, frame_shape), path))
     if not clips:
         raise DataError(
             f"{folder} holds no clips, put videos ({', '.join(sorted(VIDEO_SUFFIXES))}), folders of frames or strip "
@@ -117,6 +119,6 @@ def _synthetic_clips(config: SyntheticConfig, image_size: tuple[int, int]) -> Cl
 
     def sources(start: int, count: int) -> tuple[ClipSource, ...]:
         figures = SyntheticFigures(image_size, count, config.num_frames, start, config.camera_motion)
-        return tuple(ClipSource(f"figure-{start + i:06d}", partial(figures.clip, i)) for i in range(count))
+        return tuple(ClipSource(figures.name(i), partial(figures.clip, i)) for i in range(count))
 
     return ClipSets(sources(0, config.num_clips), sources(config.num_clips, config.num_test_clips))
