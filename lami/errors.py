@@ -1,7 +1,8 @@
 """Errors that a user can act on.
 
 Every message is one sentence that names what is wrong and what to do about it. The command line prints it without a
-traceback and exits with code 2; library callers can catch `LamiError`, or the built-in class it also derives from.
+traceback and exits with code 2, or 1 where the rest of a list is done; library callers can catch `LamiError`, or the
+built-in class it also derives from.
 """
 
 
@@ -23,6 +24,10 @@ class CheckpointError(LamiError, ValueError):
 
 class WeightsUnavailableError(LamiError, RuntimeError):
     """Pretrained weights that are neither here nor downloadable."""
+
+
+class IncompleteError(LamiError, RuntimeError):
+    """Some files of a list could not be made; all were tried, and the others are there. Exit code 1."""
 
 
 class BackendUnavailableError(LamiError, RuntimeError):

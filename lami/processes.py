@@ -1,4 +1,4 @@
-"""The processes of a training run: one, or those that torchrun started."""
+"""The processes of a run: one, or those that torchrun started."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -16,10 +18,12 @@ from torch.nn.parallel import DistributedDataParallel
 from lami.checkpoint import pick_device
 from lami.errors import ConfigError
 
+Item = TypeVar("Item")
+
 
 @dataclass(frozen=True)
 class Processes:
-    """Who else trains: rank 0 of `size` writes the files, and each process takes its share of every batch."""
+    """Who else works: rank 0 of `size` writes what is common, and each process takes its share of a batch or list."""
 
     rank: int
     size: int
@@ -69,6 +73,14 @@ class Processes:
         dist.all_reduce(shared)
         return tuple(flag > 0 for flag in shared.tolist())
 
+    def gather(self, item: Item) -> list[Item]:
+        """The item of each process, in all of them; anything that can be pickled. Waits until all have come."""
+        if self.size == 1:
+            return [item]
+        items: list[Item | None] = [None] * self.size
+        dist.all_gather_object(items, item)
+        return cast(list[Item], items)
+
     def together(self, module: nn.Module) -> nn.Module:
         """The module with gradients averaged over the processes; on GPUs batch norm then sees the whole batch."""
         if self.size == 1:
@@ -88,11 +100,12 @@ class Processes:
 
 
 @contextmanager
-def join_processes(device: str) -> Iterator[Processes]:
+def join_processes(device: str, patience: timedelta | None = None) -> Iterator[Processes]:
     """Join the run that torchrun's environment describes; without one this process is the whole run.
 
     Args:
         device: as `training.device`; `auto` and `cuda` are one GPU for each process of a machine.
+        patience: how long processes wait for each other; None is torch's default, minutes.
 
     Raises:
         ConfigError: the device is not there, or there are more processes than GPUs.
@@ -107,11 +120,11 @@ def join_processes(device: str) -> Iterator[Processes]:
         if chosen.index is not None or local >= torch.cuda.device_count():
             raise ConfigError(
                 f"process {local} of this machine cannot have a GPU of its own among {torch.cuda.device_count()}, with "
-                f"training.device {device}; set that to cuda and start one process a GPU"
+                f"device {device}; choose cuda and start one process a GPU"
             )
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=patience)
     try:
         yield Processes(dist.get_rank(), size, chosen)
     finally:

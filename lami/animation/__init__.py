@@ -5,6 +5,7 @@ from lami.animation.best_frame import find_best_frame
 from lami.animation.files import animate_file
 from lami.animation.letterbox import Letterbox
 from lami.animation.modes import KeypointTransfer
+from lami.animation.pairs import PairResult, animate_pairs
 from lami.animation.panel import draw_panel
 from lami.animation.pose import pose_distance
 from lami.animation.prepared import Moved, PreparedSource
@@ -15,8 +16,10 @@ __all__ = [
     "KeypointTransfer",
     "Letterbox",
     "Moved",
+    "PairResult",
     "PreparedSource",
     "animate_file",
+    "animate_pairs",
     "draw_panel",
     "find_best_frame",
     "pose_distance",

@@ -25,6 +25,7 @@ from lami.data import (
     write_image,
 )
 from lami.errors import ConfigError, DataError
+from lami.model import LAMI
 from lami.progress import track
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ _PANEL_ROWS = 4
 
 
 def animate_file(
-    checkpoint: str | Path,
+    checkpoint: str | Path | LAMI,
     source: str | Path,
     driving: str | Path,
     output: str | Path,
@@ -61,7 +62,7 @@ def animate_file(
     gives an image, in absolute mode.
 
     Args:
-        checkpoint: weight file of the model.
+        checkpoint: weight file of the model, or a loaded model, whose own the device, selector and transformer are.
         source: image of any size.
         driving: video, or an image.
         output: video to write, or an image if `driving` is one; missing folders are created.
@@ -84,29 +85,38 @@ def animate_file(
         CheckpointError: the weight file cannot be used.
         WeightsUnavailableError: the selector's transformer cannot be had.
     """
-    checkpoint, source, driving, output = Path(checkpoint), Path(source), Path(driving), Path(output)
+    source, driving, output = Path(source), Path(driving), Path(output)
     panel = None if save_panel is None else Path(save_panel)
     still = driving.suffix.lower() in IMAGE_SUFFIXES
     if audio not in get_args(Audio):
         raise ConfigError(f"unknown audio {audio!r}; use one of {', '.join(get_args(Audio))}")
-    _check_paths(output, panel, still, inputs=(checkpoint, source, driving))
+    weights = () if isinstance(checkpoint, LAMI) else (Path(checkpoint),)
+    _check_paths(output, panel, still, inputs=(*weights, source, driving))
     if still and mode == "relative":
         logger.info("a single driving image has no motion of its own: using mode absolute instead of relative")
         mode = "absolute"
     elif best_frame and mode != "relative":
         raise ConfigError(f"best_frame chooses the reference of mode relative, mode {mode} has none; leave one out")
 
+    if isinstance(checkpoint, LAMI) and (device, selector, weights_vit) != ("auto", None, None):
+        raise ConfigError("a loaded model has a device, a selector and a transformer already; leave these options out")
+
+    def load_model() -> LAMI:
+        if isinstance(checkpoint, LAMI):
+            return checkpoint
+        return load_with_options(checkpoint, device, times, selector, weights_vit)
+
     image = read_image(source)
     if still:
         target = read_image(driving)
-        model = load_with_options(checkpoint, device, times, selector, weights_vit)
+        model = load_model()
         animator = Animator(model, image, mode, times, granularity, size=size)
         [result] = animator.animate([target])
         shown = {"": result.moved}
         write_image(output, result.image)
     else:
         with VideoReader(driving) as reader:
-            model = load_with_options(checkpoint, device, times, selector, weights_vit)
+            model = load_model()
             animator = Animator(model, image, mode, times, granularity, batch_size=batch_size, size=size)
             if best_frame:
                 _refer_to_best_frame(animator, reader)

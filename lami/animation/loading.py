@@ -12,6 +12,7 @@ from lami.checkpoint import load
 from lami.configs.schema import InterpolationConfig, Selector
 from lami.errors import ConfigError
 from lami.model import LAMI
+from lami.worklist import digest
 
 
 def load_with_options(
@@ -47,3 +48,20 @@ def load_with_options(
     if weights_vit is not None:
         model.vit_config = model.vit_config.model_copy(update={"weights": weights_vit})
     return model
+
+
+def identify(
+    checkpoint: str | Path, times: Sequence[float] | None, selector: Selector | None, weights_vit: str | None
+) -> dict[str, Any]:
+    """What results depend on, of the arguments of `load_with_options`; as JSON, with digests in the place of files.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    vit = None if weights_vit is None else Path(weights_vit)
+    return {
+        "checkpoint_sha256": digest(Path(checkpoint)),
+        "times": None if times is None else list(times),
+        "selector": selector,
+        "weights_vit": digest(vit) if vit and vit.is_file() else weights_vit,
+    }

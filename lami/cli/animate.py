@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lami.cli.options import Checkpoint, Output, parse
+from lami.cli.options import Checkpoint, Output, check_complete, parse
 from lami.errors import ConfigError
 
 
@@ -23,7 +23,7 @@ class AnimateOptions:
     driving: Annotated[Path | None, tyro.conf.arg(metavar="VIDEO")] = None
     """Video (or image) that shows the motion."""
     pairs: Annotated[Path | None, tyro.conf.arg(metavar="CSV")] = None
-    """Instead of source and driving, a list of them: a table with the columns source,driving."""
+    """Instead of source and driving, a list of them: a table with the columns source,driving and perhaps output."""
     mode: Literal["relative", "absolute", "avd"] = "relative"
     """relative: the change since the first driving frame; absolute: its pose; avd: its pose in the source's shape."""
     times: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="T ...")] = None
@@ -51,23 +51,20 @@ class AnimateOptions:
 def main(arguments: list[str]) -> None:
     options = parse(AnimateOptions, arguments, "animate", "Move the object of an image as a driving video does.")
 
-    arguments_of_each = asdict(options)
-    pairs = arguments_of_each.pop("pairs")
+    chosen = asdict(options)
+    pairs = chosen.pop("pairs")
     given = [path is not None for path in (options.source, options.driving)]
     if any(given) if pairs is not None else not all(given):
         raise ConfigError("say what to animate: --source IMAGE and --driving VIDEO, or --pairs CSV")
-
-    from lami.animation import animate_file
-
-    if pairs is None:
-        animate_file(**arguments_of_each)
-        return
-    if options.save_panel is not None:
+    if pairs is not None and options.save_panel is not None:
         raise ConfigError("one panel cannot show several pairs; leave out --save-panel")
 
-    from lami.data import IMAGE_SUFFIXES, read_pairs
+    from lami.animation import animate_file, animate_pairs
 
-    for source, driving in read_pairs(pairs):
-        suffix = ".png" if driving.suffix.lower() in IMAGE_SUFFIXES else ".mp4"
-        output = options.output / f"{source.stem}-{driving.stem}{suffix}"
-        animate_file(**arguments_of_each | {"source": source, "driving": driving, "output": output})
+    if pairs is None:
+        animate_file(**chosen)
+        return
+    for name in ("source", "driving", "save_panel"):
+        del chosen[name]
+    rows = animate_pairs(pairs=pairs, **chosen)
+    check_complete({row.output: row.error for row in rows if row.error is not None}, len(rows), options.output)

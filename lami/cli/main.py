@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 import lami
-from lami.errors import LamiError
+from lami.errors import IncompleteError, LamiError
 
 COMMANDS = {
     "train": "train a model on videos",
@@ -45,7 +46,7 @@ def usage() -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `lami` with `arguments`, by default those of the process.
 
-    Exits with code 2 for input that cannot work, 130 when interrupted.
+    Exits with code 1 where some files of a list could not be made, 2 for input that cannot work, 130 when interrupted.
     """
     first, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if first in ("-h", "--help"):
@@ -64,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     configure_logging()
     try:
         importlib.import_module(f"lami.cli.{first.replace('-', '_')}").main(rest)
+    except IncompleteError as error:
+        # All processes of torchrun know of it: the first one says so, and the others must not end it before.
+        if os.environ.get("RANK", "0") == "0":
+            _fail(str(error), code=1)
     except LamiError as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -71,6 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _fail(sentence: str) -> NoReturn:
+def _fail(sentence: str, code: int = 2) -> NoReturn:
     print(f"lami: error: {sentence}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)

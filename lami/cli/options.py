@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import tyro
+
+from lami.errors import IncompleteError
 
 Options = TypeVar("Options")
 
@@ -23,3 +26,13 @@ def parse(options: type[Options], arguments: list[str], command: str, descriptio
         description=description,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+
+
+def check_complete(failed: Mapping[str, str], total: int, folder: Path) -> None:
+    """Raises IncompleteError if some of the files that a folder should get, by name, failed, for the reason given."""
+    if failed:
+        name, error = next(iter(failed.items()))
+        raise IncompleteError(
+            f"{len(failed)} of {total} failed, the first is {name} ({error}); {folder / 'report.json'} tells of all, "
+            "and the same command tries them again"
+        )

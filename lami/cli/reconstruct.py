@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lami.cli.options import Checkpoint, Output, parse
+from lami.cli.options import Checkpoint, Output, check_complete, parse
 from lami.cli.overrides import describe, split_overrides
 from lami.errors import ConfigError, DataError
 
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
     from lami.configs import load_config
     from lami.evaluation import reconstruct
 
-    reconstruct(
+    report = reconstruct(
         options.checkpoint,
         load_config(options.config, overrides),
         options.output,
@@ -68,3 +68,4 @@ def main(arguments: list[str]) -> None:
         batch_size=options.batch_size,
         weights_vit=options.weights_vit,
     )
+    check_complete(report.failed, len(report.clips) + len(report.failed), options.output)

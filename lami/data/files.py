@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from uuid import uuid4
 
 from lami.errors import DataError
 
 _LFS_POINTER = b"version https://git-lfs.github.com"
+_TAG = 8
+"""Random digits in the names of files that are being written."""
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -42,7 +45,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     The name keeps the suffix, by which writers choose their format. Missing folders are created.
     """
-    partial = target.with_name(f".{target.stem}.{uuid4().hex[:8]}{target.suffix}")
+    partial = target.with_name(f".{target.stem}.{uuid4().hex[:_TAG]}{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.touch(exist_ok=False)
@@ -52,4 +55,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
         yield partial
         partial.replace(target)
     finally:
+        partial.unlink(missing_ok=True)
+
+
+def remove_partials(target: Path) -> None:
+    """Remove what `atomic_path(target)` left where the process was killed; nobody may be writing `target` now."""
+    for partial in target.parent.glob(f".{escape(target.stem)}.{'[0-9a-f]' * _TAG}{escape(target.suffix)}"):
         partial.unlink(missing_ok=True)

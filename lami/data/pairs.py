@@ -9,17 +9,22 @@ from typing import NamedTuple
 from lami.data.files import check_readable
 from lami.errors import DataError
 
+_COLUMNS = ("source", "driving")
+
 
 class Pair(NamedTuple):
     source: Path
     driving: Path
+    output: str | None = None
+    """Name that the list gives to the result, if it has a column for it."""
 
 
-def read_pairs(path: str | Path, root: str | Path | None = None) -> tuple[Pair, ...]:
-    """Read a CSV with columns `source` and `driving`; further columns, as in FOMM's lists, are ignored.
+def read_pairs(path: str | Path, root: str | Path | None = None, strict: bool = True) -> tuple[Pair, ...]:
+    """Read a CSV with columns `source` and `driving`, and perhaps `output`; others, as in FOMM's lists, are ignored.
 
-    Relative names are looked up in `root`, by default the folder of the CSV.
-    Raises `DataError` for a missing file or column, no rows, and names that do not exist.
+    Relative names are looked up in `root`, by default the folder of the CSV. Files that do not exist are an error;
+    where `strict` is False only if no pair has both.
+    Raises `DataError` for a missing file, column or name, and no rows.
     """
     path = Path(path)
     check_readable(path)
@@ -27,24 +32,31 @@ def read_pairs(path: str | Path, root: str | Path | None = None) -> tuple[Pair, 
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
-            for column in Pair._fields:
+            for column in _COLUMNS:
                 if column not in (table.fieldnames or ()):
                     raise DataError(
                         f"{path} has no column '{column}', name the columns source,driving in the first line"
                     )
-            return _checked(path, table, folder)
+            return _checked(path, table, folder, strict)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV file ({error}), save it as comma-separated text in UTF-8") from error
 
 
-def _checked(path: Path, table: csv.DictReader[str], folder: Path) -> tuple[Pair, ...]:
-    pairs = []
+def _checked(path: Path, table: csv.DictReader[str], folder: Path, strict: bool) -> tuple[Pair, ...]:
+    pairs: list[Pair] = []
+    missing: list[str] = []
     for row in table:
-        pair = Pair(*(folder / (row[column] or "") for column in Pair._fields))
-        for column, member in zip(Pair._fields, pair, strict=True):
-            if not row[column] or not member.exists():
-                raise DataError(f"line {table.line_num} of {path}: {column} {member} does not exist, correct the name")
+        for column in _COLUMNS:
+            if not row[column]:
+                raise DataError(f"line {table.line_num} of {path} names no {column}, fill it in")
+        pair = Pair(folder / row["source"], folder / row["driving"], row.get("output") or None)
+        for column, file in zip(_COLUMNS, (pair.source, pair.driving), strict=True):
+            if not file.exists():
+                missing.append(f"line {table.line_num} of {path}: {column} {file} does not exist, correct the name")
+                break
         pairs.append(pair)
     if not pairs:
         raise DataError(f"{path} lists no pairs, add lines with a source and a driving video")
+    if missing and (strict or len(missing) == len(pairs)):
+        raise DataError(missing[0])
     return tuple(pairs)

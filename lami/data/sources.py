@@ -124,6 +124,6 @@ def _synthetic_clips(config: SyntheticConfig, image_size: tuple[int, int]) -> Cl
 
     def sources(start: int, count: int) -> tuple[ClipSource, ...]:
         figures = SyntheticFigures(image_size, count, config.num_frames, start, config.camera_motion)
-        return tuple(ClipSource(f"figure-{start + i:06d}", partial(figures.clip, i)) for i in range(count))
+        return tuple(ClipSource(figures.name(i), partial(figures.clip, i)) for i in range(count))
 
     return ClipSets(sources(0, config.num_clips), sources(config.num_clips, config.num_test_clips))

@@ -305,9 +305,11 @@ class SyntheticFigures:
         """
         if not 0 <= i < len(self):
             raise DataError(f"there are synthetic clips 0 to {len(self) - 1}, not {i}, ask for one of these")
-        number = self.start + i
-        name = f"figure-{self.seed}-{number:06d}"
-        return FigureClip(self.size, self.num_frames, self.camera_motion, (self.seed, number), name)
+        return FigureClip(self.size, self.num_frames, self.camera_motion, (self.seed, self.start + i), self.name(i))
+
+    def name(self, i: int) -> str:
+        """Of clip `i`."""
+        return f"figure-{self.seed}-{self.start + i:06d}"
 
 
 def export(figures: SyntheticFigures, directory: str | Path) -> list[Path]:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import lami
 from lami.animation import Moved, PreparedSource, draw_panel
-from lami.animation.loading import load_with_options
+from lami.animation.loading import identify, load_with_options
 from lami.configs.schema import Config, Selector
-from lami.data import TestClip, TestClips, find_clips, to_uint8, write_image
-from lami.data.files import atomic_path
-from lami.errors import ConfigError
+from lami.data import TestClips, find_clips, to_uint8, write_image
+from lami.errors import ConfigError, DataError
 from lami.model import LAMI
+from lami.processes import join_processes
 from lami.progress import track
+from lami.worklist import PATIENCE, Task, work_through, write_report
 
 _PANEL_ROWS = 4
 
@@ -42,6 +43,8 @@ class Report:
     """Errors of each clip, and their mean over all frames, by which longer clips count more."""
 
     clips: tuple[ClipScore, ...]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Clips that are missing in the scores, and why."""
 
     @property
     def frames(self) -> int:
@@ -61,6 +64,7 @@ class Report:
         width = max(len(row.name) for row in rows)
         lines = [f"{'clip':<{width}}  frames      L1  L1 of copying the first frame"]
         lines += [f"{row.name:<{width}}  {row.frames:6d}  {row.l1:.4f}  {row.copy:.4f}" for row in rows]
+        lines += [f"{name:<{width}}  failed: {error}" for name, error in self.failed.items()]
         return "\n".join(lines)
 
 
@@ -80,7 +84,12 @@ def reconstruct(
 
     The background predictor is used if the model has one. Errors are those of the floating-point predictions. With an
     output folder, `png/NAME.png` holds the rebuilt frames side by side, `panels/NAME.png` shows what is generated
-    between the poses, and `report.json` the errors. The table of errors is printed.
+    between the poses, and `report.json` the errors. The table of errors is printed. A clip that fails is logged, and
+    the others go on; `records/` holds what became of each, from which a later run with the same clips, checkpoint and
+    options goes on (see `lami.worklist`; `batch_size` and `device` do not matter).
+
+    Under torchrun the processes share the clips; all must see the output folder, and the first one prints and writes
+    the report. Only one run at a time may write to a folder.
 
     Args:
         checkpoint: weight file of the model.
@@ -93,34 +102,55 @@ def reconstruct(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         batch_size: frames handled at once.
 
+    Returns:
+        Scores of the clips of all processes, in the order of the clips.
+
     Raises:
         ConfigError: `limit` or `batch_size` is less than 1.
-        DataError: a clip cannot be read, naming it, or there is none.
+        DataError: there are no clips, none can be rebuilt, or the output cannot be written.
         CheckpointError: the weight file cannot be used.
         WeightsUnavailableError: the selector's transformer cannot be had.
     """
     for name, value in (("limit", limit), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be 1 or more, got {value}")
-    model = load_with_options(checkpoint, device, times, selector, weights_vit)
-    clips = TestClips(find_clips(config.data, model.config.image_size).test, model.config.image_size)
-    count = len(clips) if limit is None else min(limit, len(clips))
     folder = None if output is None else Path(output)
-    scores = [
-        _reconstruct_clip(model, clips[i], times, batch_size, folder)
-        for i in track(range(count), description="reconstructing")
-    ]
-    report = Report(tuple(scores))
-    if folder is not None:
-        _write_report(folder / "report.json", report, model, checkpoint, times)
-    print(report.table())
+    with join_processes(device, PATIENCE) as processes:
+        model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit)
+        sources = find_clips(config.data, model.config.image_size).test
+        clips = TestClips(sources, model.config.image_size)
+        settings = identify(checkpoint, times, selector, weights_vit) | config.data.model_dump(
+            mode="json", include={"frame_shape", "synthetic"}
+        )
+        tasks = [
+            Task(
+                source.name,
+                partial(_reconstruct_clip, model, clips, number, times, batch_size, folder),
+                inputs=() if source.path is None else (source.path,),
+                outputs=() if folder is None else (_strip(folder, source.name), _panel(folder, source.name)),
+            )
+            for number, source in enumerate(sources[:limit])
+        ]
+        outcomes = work_through(tasks, folder, settings, processes, partial(track, description="reconstructing"))
+        report = Report(
+            clips=tuple(ClipScore(outcome.name, **outcome.result) for outcome in outcomes if outcome.error is None),
+            failed={outcome.name: outcome.error for outcome in outcomes if outcome.error is not None},
+        )
+        if not report.clips:
+            raise DataError(f"none of {len(tasks)} test clips can be rebuilt: {next(iter(report.failed.values()))}")
+        if folder is not None:
+            write_report(folder, _content(report, model, checkpoint, times), processes)
+        if processes.first:
+            print(report.table())
     return report
 
 
 @torch.inference_mode()
 def _reconstruct_clip(
-    model: LAMI, clip: TestClip, times: Sequence[float] | None, batch_size: int, folder: Path | None
-) -> ClipScore:
+    model: LAMI, clips: TestClips, number: int, times: Sequence[float] | None, batch_size: int, folder: Path | None
+) -> dict[str, Any]:
+    """The fields of `ClipScore` besides the name."""
+    clip = clips[number]
     source: PreparedSource | None = None
     l1 = copy = 0.0
     strip: list[np.ndarray] = []
@@ -139,10 +169,18 @@ def _reconstruct_clip(
             strip.extend(to_uint8(predictions))
             shown |= {f"frame {n}": frame for n, frame in enumerate(moved, start) if n in wanted}
     if folder is not None and source is not None:
-        write_image(folder / "png" / f"{clip.name}.png", np.concatenate(strip, axis=1))
+        write_image(_strip(folder, clip.name), np.concatenate(strip, axis=1))
         panel = draw_panel(source, list(shown.values()), times, list(shown))
-        write_image(folder / "panels" / f"{clip.name}.png", panel)
-    return ClipScore(clip.name, len(clip), l1 / len(clip), copy / len(clip))
+        write_image(_panel(folder, clip.name), panel)
+    return {"frames": len(clip), "l1": l1 / len(clip), "copy": copy / len(clip)}
+
+
+def _strip(folder: Path, name: str) -> Path:
+    return folder / "png" / f"{name}.png"
+
+
+def _panel(folder: Path, name: str) -> Path:
+    return folder / "panels" / f"{name}.png"
 
 
 def _batches(frames: Iterable[Tensor], size: int) -> Iterator[tuple[int, Tensor]]:
@@ -153,11 +191,8 @@ def _batches(frames: Iterable[Tensor], size: int) -> Iterator[tuple[int, Tensor]
         start += len(batch)
 
 
-def _write_report(
-    path: Path, report: Report, model: LAMI, checkpoint: str | Path, times: Sequence[float] | None
-) -> None:
-    content = {
-        "lami": lami.__version__,
+def _content(report: Report, model: LAMI, checkpoint: str | Path, times: Sequence[float] | None) -> dict[str, Any]:
+    return {
         "checkpoint": str(checkpoint),
         "image_size": model.config.image_size,
         "times": list(times or model.interpolation.times),
@@ -167,6 +202,5 @@ def _write_report(
         "l1": report.l1,
         "copy": report.copy,
         "clips": [asdict(clip) for clip in report.clips],
+        "failed": [{"name": name, "error": error} for name, error in report.failed.items()],
     }
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

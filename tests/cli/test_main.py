@@ -15,9 +15,11 @@ import torch
 import yaml
 
 import lami
+from lami.animation import PairResult
 from lami.cli.main import COMMANDS, main
 from lami.configs import load_config
 from lami.errors import LamiError
+from lami.evaluation import Report
 
 
 @pytest.fixture(autouse=True)
@@ -141,6 +143,7 @@ def test_train_avd(callee: Callable[..., Mock]) -> None:
 
 def test_reconstruct_of_a_configuration(callee: Callable[..., Mock]) -> None:
     function = callee("lami.evaluation", "reconstruct")
+    function.return_value = Report(())
     main(["reconstruct", "--checkpoint", "a", "--config", "actions", "-o", "b", "--limit", "3"])
     expected = load_config("actions")
     options = {"limit": 3, "times": None, "selector": None, "device": "auto", "batch_size": 8, "weights_vit": None}
@@ -156,6 +159,7 @@ def test_reconstruct_refuses_what_it_would_ignore(capsys: pytest.CaptureFixture[
 
 def test_reconstruct_of_a_folder(callee: Callable[..., Mock]) -> None:
     function = callee("lami.evaluation", "reconstruct")
+    function.return_value = Report(())
     main(["reconstruct", "--checkpoint", "a", "--data", "clips", "-o", "b", "--data.frame-shape", "64"])
     data = function.call_args.args[1].data
     assert (data.root, data.frame_shape, data.synthetic) == ("clips", (64, 64), None)
@@ -205,14 +209,53 @@ def test_animate(callee: Callable[..., Mock]) -> None:
     assert function.call_args_list == [call(**paths, **defaults), call(**paths, **changed)]
 
 
-def test_animate_pairs(callee: Callable[..., Mock], tmp_path: Path) -> None:
-    for name in ("a.png", "b.mp4", "c.jpg"):
-        (tmp_path / name).touch()
-    (tmp_path / "pairs.csv").write_text("source,driving\na.png,b.mp4\na.png,c.jpg\n")
-    function = callee("lami.animation", "animate_file")
-    main(["animate", "--checkpoint", "m", "--pairs", str(tmp_path / "pairs.csv"), "-o", "out"])
-    made = [(c.kwargs["source"].name, c.kwargs["driving"].name, c.kwargs["output"]) for c in function.call_args_list]
-    assert made == [("a.png", "b.mp4", Path("out/a-b.mp4")), ("a.png", "c.jpg", Path("out/a-c.png"))]
+def test_animate_pairs(callee: Callable[..., Mock]) -> None:
+    function = callee("lami.animation", "animate_pairs")
+    function.return_value = ()
+    main(["animate", "--checkpoint", "m", "--pairs", "p.csv", "-o", "out", "--mode", "absolute", "--batch-size", "2"])
+    function.assert_called_once_with(
+        checkpoint=Path("m"),
+        pairs=Path("p.csv"),
+        output=Path("out"),
+        mode="absolute",
+        times=None,
+        selector=None,
+        granularity="frame",
+        best_frame=False,
+        audio="driving",
+        size="model",
+        batch_size=2,
+        device="auto",
+        weights_vit=None,
+    )
+
+
+def test_some_of_many_failed(
+    callee: Callable[..., Mock], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the processes of torchrun only the first one says so, and fails."""
+    function = callee("lami.animation", "animate_pairs")
+    function.return_value = (
+        PairResult("a", "b", "a-b.mp4", "failed", 0, None, "the reason"),
+        PairResult("c", "b", "c-b.mp4", "made", 0, 3, None),
+    )
+    with pytest.raises(SystemExit) as stop:
+        main(["animate", "--checkpoint", "m", "--pairs", "p.csv", "-o", "out"])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == (
+        "lami: error: 1 of 2 failed, the first is a-b.mp4 (the reason); out/report.json tells of all, and the same "
+        "command tries them again\n"
+    )
+    monkeypatch.setenv("RANK", "1")
+    main(["animate", "--checkpoint", "m", "--pairs", "p.csv", "-o", "out"])
+    assert capsys.readouterr().err == ""
+
+
+def test_one_panel_cannot_show_several_pairs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["animate", "--checkpoint", "m", "--pairs", "p.csv", "-o", "out", "--save-panel", "p.png"])
+    assert stop.value.code == 2
+    assert "leave out --save-panel" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("given", [[], ["--source", "a"], ["--pairs", "p", "--driving", "b"]])

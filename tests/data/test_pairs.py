@@ -49,3 +49,14 @@ def test_missing_and_binary_lists(folder: Path) -> None:
     (folder / "binary.csv").write_bytes(b"\xff\xfe\x00source")
     with pytest.raises(DataError, match="not a CSV"):
         read_pairs(folder / "binary.csv")
+
+
+def test_what_is_missing_may_stay_in_the_list(folder: Path) -> None:
+    (folder / "videos" / "pairs.csv").write_text("source,driving,output\na.mp4,none.mp4,\na.mp4,a.mp4,c.mp4\n")
+    videos = folder / "videos"
+    assert read_pairs(videos / "pairs.csv", strict=False) == (
+        Pair(videos / "a.mp4", videos / "none.mp4"),
+        Pair(videos / "a.mp4", videos / "a.mp4", "c.mp4"),
+    )
+    with pytest.raises(DataError, match=r"line 2 .*source .*a\.mp4 does not exist"):
+        read_pairs(videos / "pairs.csv", root=folder, strict=False)

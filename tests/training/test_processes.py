@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from launch import torchrun
 from tiny import CHEAP, tiny_config
 
 from lami.configs import dump_config
@@ -53,19 +54,6 @@ def write(config: Config) -> str:
     path = Path(config.training.output).with_suffix(".yaml")
     path.write_text(dump_config(config))
     return str(path)
-
-
-def torchrun(processes: int, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("TRITON_")}
-    launcher = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
-    return subprocess.run(
-        [*launcher, f"--nproc-per-node={processes}", *command],
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
 
 
 def losses(config: Config) -> list[dict[str, float]]:
