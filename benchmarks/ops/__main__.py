@@ -15,6 +15,7 @@ import tyro
 
 from benchmarks.ops import measure, results
 from benchmarks.ops.cases import Benchmark, Case, Inputs, Size, Targets
+from lami.bench.memory import peak_bytes
 from lami.ops._backend import choose
 
 NAMES = tuple(sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py")))
@@ -126,7 +127,7 @@ class Bench:
                 p20_ms=p20 * 1e3,
                 p80_ms=p80 * 1e3,
                 windows=len(seconds),
-                peak_bytes=measure.peak_bytes(runs[side], self.device),
+                peak_bytes=peak_bytes(runs[side], self.device),
                 bandwidth_percent=None if self.bandwidth is None else 100 * moved / median / self.bandwidth,
             )
         return sides

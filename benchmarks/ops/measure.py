@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import gc
-import json
 import math
 import statistics
-import tempfile
 import timeit
 from collections.abc import Callable
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.ops.cases import Case, flat
@@ -89,30 +84,6 @@ def percentiles(seconds: list[float]) -> tuple[float, float, float]:
     """20th, 50th and 80th."""
     fifths = statistics.quantiles(seconds, n=5, method="inclusive")
     return fifths[0], statistics.median(seconds), fifths[3]
-
-
-def peak_bytes(run: Run, device: torch.device) -> int:
-    """Most memory allocated at a time beyond what was before, results included."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        run()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        run()
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / "trace.json"
-        profiled.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text())["traceEvents"]
-    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event.get("name") == "[memory]")
-    allocated = peak = 0
-    for _, change in changes:
-        allocated += change
-        peak = max(peak, allocated)
-    return peak
 
 
 def bytes_moved(case: Case, results: list[Tensor], backward: bool) -> int:

@@ -12,6 +12,7 @@ from lami.cli.options import ConfigName, Output, parse
 from lami.cli.overrides import describe, split_overrides
 from lami.cli.subcommands import Subcommands, dispatch
 
+_TRAIN = "measure a training step beside a naive composition of the same method"
 _DATA = "measure how many training pairs a second the data gives"
 
 
@@ -27,6 +28,16 @@ class DataOptions:
     """For each folder and number of processes, in five windows in turn with the others."""
     output: Output = Path("bench-data.json")
     """File of the result."""
+
+
+@dataclass
+class TrainOptions:
+    config: tyro.conf.Positional[ConfigName]
+    """Configuration file, or the name of a preset such as taichi."""
+    rounds: int = 7
+    """Steps to measure of each side, in turn with the others."""
+    output: Output = Path("bench-train")
+    """Folder of the result, train.json and train.png."""
 
 
 def main(arguments: list[str]) -> None:
@@ -45,6 +56,18 @@ def _data(arguments: list[str]) -> None:
     bench_data(config, options.root, options.workers, options.seconds, options.output)
 
 
+def _train(arguments: list[str]) -> None:
+    others, overrides = split_overrides(arguments)
+    description = describe(f"{_TRAIN.capitalize()}.", "--vit.weights random", "--training.compile true")
+    options = parse(TrainOptions, others, "bench train", description)
+
+    from lami.bench.train import bench_train
+    from lami.configs import load_config
+
+    bench_train(load_config(options.config, overrides), options.rounds, options.output)
+
+
 _SUBCOMMANDS: Subcommands = {
+    "train": (_TRAIN, _train),
     "data": (_DATA, _data),
 }

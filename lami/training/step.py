@@ -250,8 +250,13 @@ class TrainingStep:
         if self.config.feature_encoder == "shared":
             return start.features
         assert start_image is not None
+        return self.frozen_features(start_image)
+
+    def frozen_features(self, image: Tensor) -> list[Tensor]:
+        """Encoder features whose gradient reaches the image, not the encoder's weights."""
         weights = {name: parameter.detach() for name, parameter in self._encoder.named_parameters()}
-        return functional_call(self._encoder, weights, (start_image,))
+        features: list[Tensor] = functional_call(self._encoder, weights, (image,))
+        return features
 
     def _target_features(self, encoded: EncodedImage, targets: Tensor, batch: int) -> list[Tensor]:
         """Generator features of the targets; both directions have them already, exchanged."""

@@ -14,6 +14,7 @@ from benchmarks.ops import eager, measure, report
 from benchmarks.ops.__main__ import NAMES, Options, load, main
 from benchmarks.ops.cases import Case, Inputs, Size
 from benchmarks.ops.results import FOLDER, Run
+from lami.bench.memory import peak_bytes
 
 CPU = torch.device("cpu")
 SMALL = Size(batch=2, side=16, flow=8, times=2, splines=3)
@@ -57,8 +58,8 @@ def test_peak_memory_counts_what_lives_at_the_same_time() -> None:
         y, z = x + 1, x + 2
         return [y + z]
 
-    assert 1e6 <= measure.peak_bytes(one_after_the_other, CPU) < 1.1e6
-    assert 3e6 <= measure.peak_bytes(together, CPU) < 3.1e6
+    assert 1e6 <= peak_bytes(one_after_the_other, CPU) < 1.1e6
+    assert 3e6 <= peak_bytes(together, CPU) < 3.1e6
 
 
 def test_bytes_moved() -> None:

@@ -7,8 +7,9 @@ import torch
 
 from benchmarks.ops.__main__ import load
 from benchmarks.ops.cases import Inputs, Size
-from benchmarks.ops.measure import forward, forward_backward, peak_bytes
+from benchmarks.ops.measure import forward, forward_backward
 from lami import ops
+from lami.bench.memory import peak_bytes
 
 pytestmark = pytest.mark.gpu
 SIZE = Size(batch=4, side=128, flow=128)
