@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -205,25 +204,6 @@ def test_truncated_file(mini_file: Path, tmp_path: Path, share: float) -> None:
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(CheckpointError, match="truncated or not a torch file"):
         convert_tpsmm(path, tmp_path / "out.safetensors")
-
-
-class _Trap:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.target),)
-
-
-@pytest.mark.parametrize(
-    "writer", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2))]
-)
-def test_pickled_objects_never_execute(mini: Checkpoint, tmp_path: Path, writer: Any) -> None:
-    path, target = tmp_path / "trap.pth.tar", tmp_path / "executed"
-    writer({**{key: {} for key in mini}, "epoch": _Trap(target)}, path)
-    with pytest.raises(CheckpointError, match="never executed"):
-        convert_tpsmm(path, tmp_path / "out.safetensors")
-    assert not target.exists()
 
 
 def test_text_file(tmp_path: Path) -> None:
