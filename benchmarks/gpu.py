@@ -49,11 +49,31 @@ def steps(folder: Path, rehearsal: bool) -> list[Step]:
     device = "cpu" if rehearsal else "cuda"
     tests = python("-m", "pytest", "-p", "no:cacheprovider", "-q", f"--junitxml={folder / 'tests.xml'}")
     bench = python("-m", "benchmarks.ops", "--device", device, "--output", str(folder.parent / "ops"))
+    # Frozen networks cost the same with random weights, and generated figures need no files.
+    random = ["--vit.weights", "random", "--losses.vgg.weights", "random"]
+    figures = ["--data.root", "null", "--data.synthetic", "{num_clips: 8}", "--data.id-sampling", "false"]
+    train = python("-m", "lami", "bench", "train")
     build = Step("build", python("setup.py", "build_ext", "--inplace"), {"LAMI_BUILD": "1"})
     if rehearsal:
         little = ["--quick", "--ops", "fit_tps", "keypoint_heatmaps"]
         build = Step("build", build.command, {**build.environment, "LAMI_BUILD_CUDA": "0"})
-        return [build, Step("tests", [*tests, "tests/gpu", "-m", ""]), Step("benchmarks", [*bench, *little])]
+        short = [
+            "actions",
+            *random,
+            *figures,
+            "--training.device",
+            "cpu",
+            "--training.batch-size",
+            "2",
+            "--rounds",
+            "1",
+        ]
+        return [
+            build,
+            Step("tests", [*tests, "tests/gpu", "-m", ""]),
+            Step("benchmarks", [*bench, *little]),
+            Step("training", [*train, *short, "-o", str(folder / "training")]),
+        ]
     # One small launch of every kernel; without the caching allocator each tensor has bounds of its own.
     every_kernel = python("-m", "pytest", "-p", "no:cacheprovider", "-q", "-m", "gpu", "tests/gpu/test_every_kernel.py")
     plain = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "CUDA_LAUNCH_BLOCKING": "1"}
@@ -66,7 +86,17 @@ def steps(folder: Path, rehearsal: bool) -> list[Step]:
         )
         for tool in ("memcheck", "racecheck")
     ]
-    return [build, Step("tests", [*tests, "-m", "gpu or not slow"]), *sanitizers, Step("benchmarks", bench)]
+    options = {
+        "training": [],
+        "training-compiled": ["--training.compile", "true"],
+        "training-graphs": ["--training.compile", "true", "--training.cuda-graphs", "true"],
+        "training-checkpointed": ["--training.checkpoint-decoder", "true"],
+    }
+    training = [
+        Step(name, [*train, "taichi", *random, *figures, *chosen, "-o", str(folder / name)])
+        for name, chosen in options.items()
+    ]
+    return [build, Step("tests", [*tests, "-m", "gpu or not slow"]), *sanitizers, Step("benchmarks", bench), *training]
 
 
 def run(step: Step, log: Path) -> dict[str, object]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from lami.bench.memory import peak_bytes
 from lami.bench.naive import NaiveStep, naive_settings
@@ -42,12 +43,15 @@ class Side:
         peak_bytes: most that a step needs beyond weights, gradients and optimiser state; on a CPU without the scratch
             memory of libraries.
         parts: seconds of each part in one step under a profiler, backward passes included.
+        flops: floating-point operations of a step in fp32 without recomputation, as PyTorch's counter sees them
+            (matrix products and convolutions; attention on GPUs only).
     """
 
     name: str
     seconds: tuple[float, ...]
     peak_bytes: int
     parts: Mapping[str, float]
+    flops: int
 
     @property
     def median(self) -> float:
@@ -70,12 +74,13 @@ class TrainBenchmark:
     def table(self) -> str:
         """The figures as lines of text."""
         width = max(len(side.name) for side in self.sides)
-        lines = [f"{'':<{width}}  s/step  samples/s   faster  peak MB  of naive"]
+        lines = [f"{'':<{width}}  s/step  samples/s   faster  peak MB  of naive  TFLOP/step  TFLOP/s"]
         for side in self.sides:
             memory = side.peak_bytes / self.sides[0].peak_bytes
             lines.append(
                 f"{side.name:<{width}}  {side.median:6.3f}  {self.batch_size / side.median:9.2f}  "
-                f"{self.speedup(side):6.2f}x  {side.peak_bytes / 1e6:7.0f}  {memory:7.0%}"
+                f"{self.speedup(side):6.2f}x  {side.peak_bytes / 1e6:7.0f}  {memory:7.0%}  "
+                f"{side.flops / 1e12:10.2f}  {side.flops / 1e12 / side.median:7.2f}"
             )
         lines.append("")
         lines.append(f"{'share of the time':<{width}}  " + "  ".join(f"{part:>12}" for part in self.sides[0].parts))
@@ -166,15 +171,19 @@ def bench_train(config: Config, rounds: int, output: str | Path) -> TrainBenchma
         trainers[name].run(source, driving, state)
         seconds[name].append(clock() - start)
 
-    sides = []
+    sides: list[Side] = []
     for name, trainer in trainers.items():
 
         def step(trainer: _Trainer = trainer) -> None:
             trainer.run(source, driving, state)
 
+        if len(sides) < 2:
+            with FlopCounterMode(display=False) as counter:
+                step()
+            flops = counter.get_total_flops()
         peak = peak_bytes(step, device)
         parts = seconds_by_part(step, trainer.step, trainer.optimizers, device)
-        sides.append(Side(name, tuple(seconds[name]), peak, parts))
+        sides.append(Side(name, tuple(seconds[name]), peak, parts, flops))
     result = TrainBenchmark(
         machine=describe_machine(device),
         settings=config.model_dump(mode="json", exclude={"data", "avd_training"}),

@@ -22,13 +22,14 @@ def test_says_that_it_needs_a_gpu(tmp_path: Path) -> None:
 
 def test_steps(tmp_path: Path) -> None:
     steps = {step.name: step for step in gpu.steps(tmp_path / "gpu", rehearsal=False)}
-    assert list(steps) == ["build", "tests", "memcheck", "racecheck", "benchmarks"]
+    training = ["training", "training-compiled", "training-graphs", "training-checkpointed"]
+    assert list(steps) == ["build", "tests", "memcheck", "racecheck", "benchmarks", *training]
     for tool in ("memcheck", "racecheck"):
         (watched,) = [argument for argument in steps[tool].command if argument.startswith("tests/")]
         assert (gpu.ROOT / watched).is_file()
     assert "cuda" in steps["benchmarks"].command
     rehearsed = gpu.steps(tmp_path / "gpu", rehearsal=True)
-    assert [step.name for step in rehearsed] == ["build", "tests", "benchmarks"]
+    assert [step.name for step in rehearsed] == ["build", "tests", "benchmarks", "training"]
     assert not any("cuda" in argument for step in rehearsed for argument in step.command)
 
 
