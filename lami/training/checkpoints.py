@@ -115,7 +115,7 @@ class RunCheckpoints:
         Raises:
             CheckpointError: there is none, none can be read, or it belongs to another configuration.
         """
-        for stray in self.folder.glob(".step-*"):
+        for stray in self.folder.glob(".*"):
             stray.unlink(missing_ok=True)
         steps = self.steps()
         if not steps:

@@ -20,7 +20,7 @@ from tiny import CHEAP, same, tiny_config
 
 from lami.configs import dump_config
 from lami.configs.schema import Config
-from lami.data import write_image
+from lami.data import VideoWriter
 from lami.data.synthetic import SyntheticFigures
 
 SETTINGS = {**CHEAP, "training.epochs": 10_000, "training.checkpoint_every": 2, "training.log_every": 1}
@@ -163,13 +163,36 @@ def test_a_worker_that_dies_is_named(configure: Callable[..., Config], start: St
     assert lines[-1].startswith("lami: error: a process that loads data died, often for lack of memory; --resume")
 
 
-def test_data_that_disappears_is_named(configure: Callable[..., Config], start: Start, tmp_path: Path) -> None:
+@pytest.fixture
+def data(tmp_path: Path) -> dict[str, Any]:
+    """Two videos for training and two for testing."""
     figures = SyntheticFigures((32, 32), num_clips=2, num_frames=4)
     for clip in range(2):
-        for number, frame in enumerate(figures.clip(clip).frames(range(4))):
-            write_image(tmp_path / "data" / "train" / f"clip{clip}" / f"{number}.png", frame)
-            write_image(tmp_path / "data" / "test" / f"clip{clip}" / f"{number}.png", frame)
-    data = {"root": str(tmp_path / "data"), "synthetic": None, "repeats": 5000}
+        for split in ("train", "test"):
+            (tmp_path / "data" / split).mkdir(parents=True, exist_ok=True)
+            with VideoWriter(tmp_path / "data" / split / f"clip{clip}.mp4", 25) as writer:
+                for frame in figures.clip(clip).frames(range(4)):
+                    writer.write(frame)
+    return {"root": str(tmp_path / "data"), "synthetic": None, "repeats": 5000}
+
+
+def test_a_video_that_turns_unreadable_is_left_out(
+    configure: Callable[..., Config], start: Start, tmp_path: Path, data: dict[str, Any]
+) -> None:
+    config = configure("run", data=data, training__max_steps=60, training__workers=1)
+    process = start(config)
+    wait_for_steps(config, process, 2)
+    (tmp_path / "data" / "train" / "clip1.mp4").write_bytes(b"no longer a video")
+    code, lines = ended(process)
+    assert code == 0, lines
+    (line,) = (line for line in lines if "is left out" in line)
+    assert "training clip clip1.mp4 is left out: " in line
+    assert "Traceback" not in "".join(lines)
+
+
+def test_data_that_disappears_is_named(
+    configure: Callable[..., Config], start: Start, tmp_path: Path, data: dict[str, Any]
+) -> None:
     config = configure("run", data=data, training__max_steps=4000, training__workers=1, training__checkpoint_every=1000)
     process = start(config)
     wait_for_steps(config, process, 2)
@@ -206,4 +229,4 @@ def test_killed_at_any_moment_a_run_goes_on(configure: Callable[..., Config], st
             assert same(load_file(Path(config.training.output) / "model.safetensors"), wanted)
             shutil.rmtree(config.training.output)
     assert same(weights(config, start(config, "--resume")), wanted)
-    assert not [name for name in checkpoints(config) if name.startswith(".")]
+    assert not list((Path(config.training.output) / "checkpoints").glob(".*"))
