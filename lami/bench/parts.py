@@ -30,7 +30,7 @@ def _methods(step: TrainingStep, optimizers: Optimizers) -> dict[str, list[tuple
         "warp": [(model.generator, "warp")],
         "decoder": [(model.generator, "decode")],
         "VGG": [(step.perceptual, "forward")],
-        "optimiser": [(optimizers, "clip"), (optimizers, "step")],
+        "optimiser": [(optimizers, "begin"), (optimizers, "step")],
     }
     if model.background_predictor is not None:
         parts["keypoints, background"].append((model.background_predictor, "forward"))

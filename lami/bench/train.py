@@ -40,8 +40,8 @@ class Side:
 
     Attributes:
         seconds: a step, of each round.
-        peak_bytes: most that a step needs beyond weights, gradients and optimiser state; on a CPU without the scratch
-            memory of libraries.
+        peak_bytes: most that a step needs beyond weights and optimiser state; on a CPU without the scratch memory of
+            libraries.
         parts: seconds of each part in one step under a profiler, backward passes included.
         flops: floating-point operations of a step in fp32 without recomputation, as PyTorch's counter sees them
             (matrix products and convolutions; attention on GPUs only).
@@ -105,8 +105,11 @@ class _Trainer:
         self.naive = NaiveStep(self.step) if naive else None
 
     def run(self, source: Tensor, driving: Tensor, state: StepState) -> None:
-        """A step as the training loop takes it; the naive one reads its losses."""
+        """Losses, gradients and update as in the training loop; the naive side reads its losses besides."""
         settings = self.settings
+        if settings.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+        self.optimizers.begin()
         layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         source, driving = (image.contiguous(memory_format=layout) for image in (source, driving))
         compute: Callable[..., dict[str, Tensor]] = self.naive or self.step
@@ -114,12 +117,8 @@ class _Trainer:
             losses = compute(source, driving, state)
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
         total.backward()
-        norms = self.optimizers.clip(state.background)
-        if self.naive is None:
-            skip = (~torch.stack(list(norms.values())).isfinite().all()).float()
-            self.optimizers.step(settings.learning_rate, state.background, skip)
-        else:
-            self.optimizers.step(settings.learning_rate, state.background)
+        self.optimizers.step(settings.learning_rate, state.background)
+        if self.naive is not None:
             for loss in losses.values():
                 loss.item()
 
@@ -127,8 +126,8 @@ class _Trainer:
 def bench_train(config: Config, rounds: int, output: str | Path) -> TrainBenchmark:
     """Measure training steps of a configuration, print a table, and write `train.json` and `train.png`.
 
-    Three sides in turn, round by round: the naive composition in fp32 (TF32 on a GPU), our step in the same precision,
-    and our step as configured. All train on the same batch of real pairs with interpolation, background and
+    Three sides in turn, round by round: the naive composition in fp32, our step in the same precision, and our step
+    as configured. All train on the same batch of real pairs with interpolation, background and
     contribution dropout active. Frozen networks may have random weights: they cost the same.
 
     Args:
@@ -147,8 +146,7 @@ def bench_train(config: Config, rounds: int, output: str | Path) -> TrainBenchma
     source, driving = _batch(config, device)
     dropout = settings.dropout
     state = StepState(ContributionDropout(dropout.maximum, dropout.mode) if dropout.maximum > 0 else None)
-    torch.set_float32_matmul_precision("high")  # TF32 on GPUs, for all sides
-    plain = {"precision": "fp32", "compile": False, "cuda_graphs": False}
+    plain = {"precision": "fp32", "compile": False, "cuda_graphs": False, "checkpoint_decoder": False}
     options = ("compile", "cuda_graphs", "checkpoint_decoder")
     chosen = [settings.precision, *(key for key in options if getattr(settings, key))]
     trainers = {

@@ -78,17 +78,17 @@ class RunLog:
         self._rows.append(_Row(step, losses, norms, times))
         self._samples += samples
 
-    def write(self, step: int, epoch: int, learning_rate: float) -> dict[str, float]:
+    def write(self, step: int, epoch: int, learning_rate: float) -> tuple[dict[str, float], int]:
         """Write the averages since the last call. Where they cannot be written a warning is enough: checkpoints matter.
 
         Returns:
-            Mean losses of the steps that counted, the same in every process.
+            Mean losses of the steps that counted, the same in every process, and how many these were.
 
         Raises:
             LamiError: three steps in a row were skipped, because a loss or gradient was not finite.
         """
         if not self._rows:
-            return {}
+            return {}, 0
         rows, values = self._rows, self._read()
         now = time.monotonic()
         rate = self._samples / max(now - self._since, 1e-9)
@@ -116,7 +116,7 @@ class RunLog:
             times = torch.cat([row.times.flatten() for row in rows if row.times is not None] or [torch.empty(0)])
             speed = {"samples_per_second": rate, "peak_memory_gb": _peak_memory(self._processes.device) / 1e9}
             self._show(step, epoch, learning_rate, means, norms, times.tolist(), speed, skipped)
-        return means
+        return means, len(rows) - skipped
 
     def _read(self) -> Iterator[float]:
         """All figures of all rows, in one transfer."""

@@ -136,6 +136,7 @@ def _train(config: Config, resume: bool, processes: Processes, interruption: Int
             torch.manual_seed(processes.seed(settings.seed, number))
             if settings.cuda_graphs:
                 torch.compiler.cudagraph_mark_step_begin()
+            optimizers.begin()
             sums: dict[str, Tensor] = {}
             times = []
             for part in range(settings.accumulate):
@@ -153,9 +154,7 @@ def _train(config: Config, resume: bool, processes: Processes, interruption: Int
                     sums[name] = sums.get(name, 0) + loss.detach() * weight
                 if step.selected_times is not None:
                     times.append(step.selected_times)
-            norms = optimizers.clip(state.background)
-            skip = (~torch.stack(list(norms.values())).isfinite().all()).float()
-            optimizers.step(rate, state.background, skip)
+            norms = optimizers.step(rate, state.background)
             log.add(number, sums, norms, torch.cat(times) if times else None, per_step)
 
             late = settings.checkpoint_minutes is not None and (
@@ -165,7 +164,8 @@ def _train(config: Config, resume: bool, processes: Processes, interruption: Int
             saves = number % settings.checkpoint_every == 0 or number == total or stops or late
             if number % settings.log_every == 0 or saves:
                 # Also before a checkpoint: averages start anew where runs resume.
-                image_losses.append(_of_images(log.write(number, epoch, rate)))
+                losses_of_log, counted = log.write(number, epoch, rate)
+                image_losses.append((_of_images(losses_of_log), counted))
             if saves:
                 if processes.first:
                     checkpoints.save(number, model, optimizers, _mean(image_losses))
@@ -183,6 +183,7 @@ def _train(config: Config, resume: bool, processes: Processes, interruption: Int
         # A worker's has its traceback before it.
         reason = str(error).strip().splitlines()[-1].removeprefix("lami.errors.DataError: ")
         if processes.size == 1 and done > start:
+            optimizers.rewind()
             log.write(done, epoch, rate)
             checkpoints.save(done, model, optimizers)
             reason += f"; step {done} is saved, --resume goes on from there"
@@ -202,9 +203,11 @@ def _of_images(losses: dict[str, float]) -> float | None:
     return sum(found) if found else None
 
 
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+def _mean(values: list[tuple[float | None, int]]) -> float | None:
+    """Of values with the number of steps that each is the mean of."""
+    known = [(value, steps) for value, steps in values if value is not None]
+    steps = sum(steps for _, steps in known)
+    return sum(value * count for value, count in known) / steps if steps else None
 
 
 class _Losses(nn.Module):

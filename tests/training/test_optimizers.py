@@ -84,8 +84,7 @@ def test_each_network_is_clipped_alone_and_the_generator_never(make: MAKE, monke
     assert optimizers.background is not None
     monkeypatch.setattr(optimizers.main, "step", record("generator", "dense_motion", "keypoint_detector"))
     monkeypatch.setattr(optimizers.background, "step", record("background_predictor"))
-    norms = optimizers.clip(with_background=True)
-    optimizers.step(1e-3, with_background=True)
+    norms = optimizers.step(1e-3, with_background=True)
     assert {name: float(norm) for name, norm in norms.items()} == LARGEST
     assert seen == {
         "generator": (100.0, 50.0),
