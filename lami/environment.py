@@ -46,9 +46,12 @@ def device_name(device: torch.device) -> str:
     return f"{device.type}-{os.cpu_count()}core"
 
 
-def uncommitted_changes() -> str:
-    """Of the source tree that lami is imported from, as a patch; empty for an installed package."""
-    return _git("diff", "HEAD") or ""
+def uncommitted_changes() -> bytes:
+    """Changes of tracked files in the source tree that lami is imported from, for `git apply`; empty for an installed
+    package."""
+    return (
+        _run_git("diff", "--binary", "--no-ext-diff", "--no-color", "--src-prefix=a/", "--dst-prefix=b/", "HEAD") or b""
+    )
 
 
 def installed_packages() -> dict[str, str]:
@@ -58,14 +61,19 @@ def installed_packages() -> dict[str, str]:
 
 
 def _git(*arguments: str) -> str | None:
+    answer = _run_git(*arguments)
+    return None if answer is None else answer.decode(errors="replace").strip()
+
+
+def _run_git(*arguments: str) -> bytes | None:
     tree = Path(__file__).resolve().parents[1]
     if not (tree / ".git").exists():  # an installed package may lie inside somebody else's repository
         return None
     try:
-        answer = subprocess.run(["git", "-C", str(tree), *arguments], capture_output=True, text=True, check=False)
+        answer = subprocess.run(["git", "-C", str(tree), *arguments], capture_output=True, check=False)
     except OSError:
         return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
+    return answer.stdout if answer.returncode == 0 else None
 
 
 def _processor() -> str:

@@ -24,7 +24,7 @@ class PackOptions:
     source: Folder
     """Folder of videos, frame folders or strips, with `train` and `test` inside or split automatically."""
     output: Folder
-    """Folder to pack into, for data.root; a run that was cut off goes on there."""
+    """Folder to pack into, for data.root; a run that was cut off goes on there. One run at a time."""
     size: Size = None
     """Resize frames as training does; by default they keep their size. Take model.image_size."""
     format: Literal["jpg", "png"] = "jpg"

@@ -20,7 +20,7 @@ COMMANDS = {
     "data": "pack a data set for fast reading, verify a packed one",
     "convert": "turn a TPSMM checkpoint into a lami one",
     "demo": "show what lami does, on generated figures",
-    "bench": "measure the speed of training data",
+    "bench": "measure training steps and the speed of training data",
     "doctor": "print versions, devices and weights, for bug reports",
 }
 

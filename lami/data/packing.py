@@ -52,7 +52,7 @@ def pack(data: DataConfig, output: str | Path, settings: PackSettings, workers: 
 
     Args:
         data: as for training; of it `root`, `frame_shape` and `test_fraction` count.
-        output: folder; made where it is missing.
+        output: folder; made where it is missing. One run at a time may work there.
         settings: size and format of the frames, size of the shards.
         workers: processes that encode; None takes one a core, 1 works in this process.
 

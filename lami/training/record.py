@@ -9,17 +9,31 @@ from pathlib import Path
 from lami.configs import dump_config
 from lami.configs.schema import Config
 from lami.environment import describe_machine, installed_packages, uncommitted_changes
+from lami.errors import ConfigError
 from lami.processes import Processes
 
 
 def record_start(output: Path, config: Config, step: int, processes: Processes) -> None:
-    """Write `config.yaml`, add a line to `environment.jsonl`, and save what is not committed as `step-N.patch`.
+    """Write `config.yaml`, add a line to `environment.jsonl`, and save what is changed but not committed as
+    `step-N.patch`.
 
     Args:
         output: folder of the run.
         step: at which it starts or resumes.
         processes: all that take part.
+
+    Raises:
+        ConfigError: the folder cannot be written.
     """
+    try:
+        _record(output, config, step, processes)
+    except OSError as error:
+        raise ConfigError(
+            f"training.output {output} cannot be written ({error.strerror}); choose another folder, or make room"
+        ) from error
+
+
+def _record(output: Path, config: Config, step: int, processes: Processes) -> None:
     output.mkdir(parents=True, exist_ok=True)
     (output / "config.yaml").write_text(dump_config(config))
     entry = describe_machine(processes.device)
@@ -27,7 +41,7 @@ def record_start(output: Path, config: Config, step: int, processes: Processes) 
     changes = uncommitted_changes()
     if changes:
         patch = output / f"step-{step:08d}.patch"
-        patch.write_text(changes)
+        patch.write_bytes(changes)
         entry["patch"] = patch.name
     entry["packages"] = installed_packages()
     with (output / "environment.jsonl").open("a") as file:

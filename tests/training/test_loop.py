@@ -245,6 +245,20 @@ def test_resuming_with_other_networks(configure: Configure) -> None:
         train(configure(training__max_steps=2, model__num_splines=3), resume=True)
 
 
+@pytest.mark.parametrize("before", [(False, False), (True, False), (False, True)])
+def test_resuming_with_other_kernels_and_layout(before: tuple[bool, bool], configure: Configure) -> None:
+    """Moments follow their weights: the run stays near one that had the new settings all along."""
+    wanted = load_file(train(configure("whole", training__max_steps=4)))
+    fused, channels_last = before
+    train(configure(training__max_steps=2, training__fused_adam=fused, training__channels_last=channels_last))
+    found = load_file(train(configure(training__max_steps=4), resume=True))
+    rate = 1e-4
+    for name, tensor in wanted.items():
+        if tensor.is_floating_point() and "running" not in name:
+            # Wrong moments would move weights by whole steps of the learning rate.
+            assert (found[name] - tensor).abs().mean() < 0.3 * rate, name
+
+
 # --- checkpoints
 
 

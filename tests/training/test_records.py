@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import CHEAP, tiny_config, tiny_model
 
 import lami
+from lami import environment
 from lami.configs.schema import Config
 from lami.errors import ConfigError
 from lami.training import loop, record, train
@@ -66,10 +68,10 @@ def test_checkpoints_by_time(configure: Configure) -> None:
 
 
 def test_environment_of_each_start(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "uncommitted_changes", lambda: "+ a line\n")
+    monkeypatch.setattr(record, "uncommitted_changes", lambda: b"+ a line\n")
     config = configure(training__max_steps=2)
     train(config)
-    monkeypatch.setattr(record, "uncommitted_changes", lambda: "")
+    monkeypatch.setattr(record, "uncommitted_changes", lambda: b"")
     train(configure(training__max_steps=3), resume=True)
     output = Path(config.training.output)
     first, second = (json.loads(line) for line in (output / "environment.jsonl").read_text().splitlines())
@@ -126,3 +128,35 @@ def test_tracker_hides_what_came_after_the_resumed_step(tmp_path: Path) -> None:
     second.close()
     events = EventAccumulator(str(tmp_path)).Reload()
     assert [event.value for event in events.Scalars("loss/total")] == [1.0, 20.0]
+
+
+def test_a_patch_can_be_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trailing blank lines, bytes that are not UTF-8, and a binary file."""
+    tree, other = tmp_path / "tree", tmp_path / "other"
+    (tree / "lami").mkdir(parents=True)
+
+    def git(*arguments: str, folder: Path = tree) -> None:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *identity, "-C", str(folder), *arguments], check=True, capture_output=True)
+
+    (tree / "text").write_bytes(b"one\ntwo\n\n\n")
+    (tree / "image").write_bytes(bytes(range(256)))
+    git("init")
+    git("add", "-A")
+    git("commit", "-m", "first")
+    subprocess.run(["git", "clone", str(tree), str(other)], check=True, capture_output=True)
+    changed = {"text": b"one\n\xe9 tw\n\n\n", "image": bytes(reversed(range(256)))}
+    for name, content in changed.items():
+        (tree / name).write_bytes(content)
+    git("config", "diff.noprefix", "true")
+    monkeypatch.setattr(environment, "__file__", str(tree / "lami" / "environment.py"))
+    patch = tmp_path / "step.patch"
+    patch.write_bytes(environment.uncommitted_changes())
+    git("apply", str(patch), folder=other)
+    assert {name: (other / name).read_bytes() for name in changed} == changed
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence(configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"training\.output .*file/run cannot be written \(Not a directory\)"):
+        train(configure(training__output=str(tmp_path / "file" / "run")))
