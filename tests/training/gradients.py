@@ -19,14 +19,14 @@ def main(config: str, output: str) -> None:
     seen: list[dict[str, torch.Tensor]] = []
     take = Optimizers.step
 
-    def step(self: Optimizers, *arguments: Any, **keywords: Any) -> None:
+    def step(self: Optimizers, *arguments: Any, **keywords: Any) -> Any:
         seen.append({n: p.grad.clone() for n, p in self.networks.named_parameters() if p.grad is not None})
         if dist.is_initialized():  # what every process is about to use
             for gradient in seen[-1].values():
                 largest = gradient.clone()
                 dist.all_reduce(largest, dist.ReduceOp.MAX)
                 assert torch.equal(largest, gradient)
-        take(self, *arguments, **keywords)
+        return take(self, *arguments, **keywords)
 
     Optimizers.step = step
     train(load_config(Path(config)))

@@ -53,11 +53,11 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         steps: Iterator[int] = iter(range(1, number))
         take = Optimizers.step
 
-        def step(self: Optimizers, *arguments: Any, **keywords: Any) -> None:
+        def step(self: Optimizers, *arguments: Any, **keywords: Any) -> Any:
             if next(steps, None) is None:
                 monkeypatch.setattr(Optimizers, "step", take)
                 raise KeyboardInterrupt
-            take(self, *arguments, **keywords)
+            return take(self, *arguments, **keywords)
 
         monkeypatch.setattr(Optimizers, "step", step)
 
@@ -134,9 +134,9 @@ def test_accumulated_batches_are_one_large_one(configure: Configure) -> None:
     seen: list[dict[str, Tensor]] = []
     take = Optimizers.step
 
-    def step(self: Optimizers, *arguments: Any, **keywords: Any) -> None:
+    def step(self: Optimizers, *arguments: Any, **keywords: Any) -> Any:
         seen.append({n: p.grad.clone() for n, p in self.networks.named_parameters() if p.grad is not None})
-        take(self, *arguments, **keywords)
+        return take(self, *arguments, **keywords)
 
     detect = loop.LAMI.detect_keypoints
     with pytest.MonkeyPatch.context() as patch:
