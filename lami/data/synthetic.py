@@ -122,7 +122,10 @@ class FigureClip:
         Raises:
             DataError: an index lies outside the clip.
         """
-        placement = self._place(self._checked(indices))
+        return self._control_points(self._place(self._checked(indices))) * self._pixels / self._center
+
+    def _control_points(self, placement: _Placement) -> Array:
+        """(n, 10, 5, 2) in scene units."""
         parts = [PARTS.index(part) for part in CONTROLLED]
         shapes = [self._rig.shapes[part] for part in CONTROLLED]
         begin = np.array([-shape.start for shape in shapes])
@@ -135,7 +138,7 @@ class FigureClip:
         axis = placement.directions[:, parts, None]
         normal = np.stack([-axis[..., 1], axis[..., 0]], axis=-1)
         offsets = (along * axis + across * normal) * placement.scale[:, None, None, None]
-        return (placement.origins[:, parts, None] + offsets) * self._pixels / self._center
+        return placement.origins[:, parts, None] + offsets
 
     def visible(self, indices: Iterable[int]) -> NDArray[np.bool_]:
         """Which joints can be seen in the frames `indices`, (n, P) bool.
@@ -153,13 +156,35 @@ class FigureClip:
         for k, joint in enumerate(KEYPOINT_NAMES):
             last = max(rank for rank, part in enumerate(self._rig.order) if joint in ATTACHED[part])
             for part in self._rig.order[last + 1 :]:
-                q = PARTS.index(part)
-                offset = (placement.joints[:, k] - placement.origins[:, q]) / placement.scale[:, None]
-                axis = placement.directions[:, q]
-                u = (offset * axis).sum(axis=-1)
-                v = offset[:, 1] * axis[:, 0] - offset[:, 0] * axis[:, 1]
-                seen[:, k] &= self._rig.shapes[part].distance(u, v) > 0
+                seen[:, k] &= ~self._covers(placement, part, placement.joints[:, k])
         return seen
+
+    def control_points_visible(self, indices: Iterable[int]) -> NDArray[np.bool_]:
+        """Which control points can be seen in the frames `indices`, (n, 10, 5) bool, decided as in `visible`.
+
+        A part drawn later hides what it covers; but the two ends of a part are not hidden by parts that meet it there.
+
+        Raises:
+            DataError: an index lies outside the clip.
+        """
+        placement = self._place(self._checked(indices))
+        points = self._control_points(placement)
+        seen: NDArray[np.bool_] = np.abs(points * self._pixels / self._center).max(axis=-1) <= 1
+        for k, part in enumerate(CONTROLLED):
+            for later in self._rig.order[self._rig.order.index(part) + 1 :]:
+                first = 2 if set(ATTACHED[part]) & set(ATTACHED[later]) else 0
+                for j in range(first, points.shape[2]):
+                    seen[:, k, j] &= ~self._covers(placement, later, points[:, k, j])
+        return seen
+
+    def _covers(self, placement: _Placement, part: str, points: Array) -> NDArray[np.bool_]:
+        """Whether a body part lies over points (n, 2) in scene units, one a frame."""
+        q = PARTS.index(part)
+        offset = (points - placement.origins[:, q]) / placement.scale[:, None]
+        axis = placement.directions[:, q]
+        u = (offset * axis).sum(axis=-1)
+        v = offset[:, 1] * axis[:, 0] - offset[:, 0] * axis[:, 1]
+        return self._rig.shapes[part].distance(u, v) <= 0
 
     def _checked(self, indices: Iterable[int]) -> list[int]:
         checked = [operator.index(index) for index in indices]
