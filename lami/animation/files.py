@@ -15,7 +15,7 @@ from lami.animation.letterbox import OutputSize
 from lami.animation.loading import load_with_options
 from lami.animation.modes import Mode
 from lami.animation.panel import draw_panel
-from lami.configs.schema import Selector
+from lami.configs.schema import Fusion, Selector
 from lami.data import (
     IMAGE_SUFFIXES,
     WRITABLE_SUFFIXES,
@@ -53,6 +53,7 @@ def animate_file(
     batch_size: int = 8,
     device: str = "auto",
     weights_vit: str | None = None,
+    fusion: Fusion | None = None,
     save_panel: str | Path | None = None,
     progress: Track = track,
 ) -> Path:
@@ -73,6 +74,7 @@ def animate_file(
         audio: sound of the driving video, or none.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         weights_vit: weights of the selector's transformer instead of the checkpoint's setting, see `ViTConfig.weights`.
+        fusion: views of the second stage; None takes the checkpoint's, see `InterpolationConfig.fusion`.
         save_panel: picture to write that shows what is generated between source and driving pose.
         progress: wraps the frames as they are made, given their number and a description.
 
@@ -98,13 +100,15 @@ def animate_file(
     elif best_frame and mode != "relative":
         raise ConfigError(f"best_frame chooses the reference of mode relative, mode {mode} has none; leave one out")
 
-    if isinstance(checkpoint, LAMI) and (device, selector, weights_vit) != ("auto", None, None):
-        raise ConfigError("a loaded model has a device, a selector and a transformer already; leave these options out")
+    if isinstance(checkpoint, LAMI) and (device, selector, weights_vit, fusion) != ("auto", None, None, None):
+        raise ConfigError(
+            "a loaded model has a device, a selector, a transformer and a fusion already; leave these options out"
+        )
 
     def load_model() -> LAMI:
         if isinstance(checkpoint, LAMI):
             return checkpoint
-        return load_with_options(checkpoint, device, times, selector, weights_vit)
+        return load_with_options(checkpoint, device, times, selector, weights_vit, fusion)
 
     image = read_image(source)
     if still:

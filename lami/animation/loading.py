@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lami.checkpoint import load
-from lami.configs.schema import InterpolationConfig, Selector
+from lami.configs.schema import Fusion, InterpolationConfig, Selector
 from lami.errors import ConfigError
 from lami.model import LAMI
 from lami.worklist import digest
@@ -21,6 +21,7 @@ def load_with_options(
     times: Sequence[float] | None,
     selector: Selector | None,
     weights_vit: str | None,
+    fusion: Fusion | None = None,
 ) -> LAMI:
     """A model with options laid over the configuration in its weight file.
 
@@ -30,6 +31,7 @@ def load_with_options(
         times: only checked against the selector: `fixed` takes one.
         selector: None takes the checkpoint's.
         weights_vit: weights of the selector's transformer, see `ViTConfig.weights`; None takes the checkpoint's.
+        fusion: None takes the checkpoint's; weights are the same with and without it.
 
     Raises:
         ConfigError: several times for the selector `fixed`, or a time outside (0, 1).
@@ -37,6 +39,8 @@ def load_with_options(
     """
     model = load(checkpoint, device)
     chosen: dict[str, Any] = {} if selector is None else {"selector": selector}
+    if fusion is not None:
+        chosen |= {"fusion": fusion}
     if (selector or model.interpolation.selector) == "fixed" and times is not None:
         if len(times) != 1:
             raise ConfigError(f"selector fixed takes one time, got {len(times)}; give one, or choose selector eq4")
@@ -51,7 +55,11 @@ def load_with_options(
 
 
 def identify(
-    checkpoint: str | Path, times: Sequence[float] | None, selector: Selector | None, weights_vit: str | None
+    checkpoint: str | Path,
+    times: Sequence[float] | None,
+    selector: Selector | None,
+    weights_vit: str | None,
+    fusion: Fusion | None = None,
 ) -> dict[str, Any]:
     """What results depend on, of the arguments of `load_with_options`; as JSON, with digests in the place of files.
 
@@ -63,5 +71,6 @@ def identify(
         "checkpoint_sha256": digest(Path(checkpoint)),
         "times": None if times is None else list(times),
         "selector": selector,
+        "fusion": fusion,
         "weights_vit": digest(vit) if vit and vit.is_file() else weights_vit,
     }

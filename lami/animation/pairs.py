@@ -14,7 +14,7 @@ from lami.animation.files import Audio, animate_file
 from lami.animation.letterbox import OutputSize
 from lami.animation.loading import identify, load_with_options
 from lami.animation.modes import Mode
-from lami.configs.schema import Selector
+from lami.configs.schema import Fusion, Selector
 from lami.data import IMAGE_SUFFIXES, Pair, VideoReader, read_pairs
 from lami.errors import DataError
 from lami.processes import join_processes
@@ -56,6 +56,7 @@ def animate_pairs(
     batch_size: int = 8,
     device: str = "auto",
     weights_vit: str | None = None,
+    fusion: Fusion | None = None,
 ) -> tuple[PairResult, ...]:
     """Animate each source of a list with its driving video.
 
@@ -73,8 +74,8 @@ def animate_pairs(
         checkpoint: weight file of the model.
         pairs: table of `read_pairs`; rows whose files are missing fail.
         output: folder, created if missing.
-        mode, times, selector, granularity, best_frame, audio, size, batch_size, device, weights_vit: see
-            `animate_file`.
+        mode, times, selector, granularity, best_frame, audio, size, batch_size, device, weights_vit,
+            fusion: see `animate_file`.
 
     Returns:
         The rows of all processes, in the order of the list.
@@ -97,8 +98,8 @@ def animate_pairs(
         "size": size,
     }
     with join_processes(device, PATIENCE) as processes:
-        model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit)
-        settings = options | identify(checkpoint, times, selector, weights_vit)
+        model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit, fusion)
+        settings = options | identify(checkpoint, times, selector, weights_vit, fusion)
         animate = partial(_animate, partial(animate_file, model, times=times, batch_size=batch_size, **options))
         tasks = [
             Task(name, partial(animate, pair, folder / name, f"{n} of {len(rows)}, {name}"), pair[:2], (folder / name,))

@@ -44,6 +44,10 @@ class AnimateOptions:
     """auto, cpu, cuda or cuda:N."""
     weights_vit: Annotated[str | None, tyro.conf.arg(metavar="pretrained|FILE|random")] = None
     """Weights of the selector's transformer; by default as in the checkpoint."""
+    fusion: Annotated[Literal["none", "occlusion", "mean"] | None, tyro.conf.arg(metavar="{none,occlusion,mean}")] = (
+        None
+    )
+    """Reach the driving pose from the interpolated image (none), or from it and the source; as in the checkpoint."""
     save_panel: Annotated[Path | None, tyro.conf.arg(metavar="IMAGE")] = None
     """Also write a picture of what is generated between source and driving pose."""
 
@@ -67,4 +71,5 @@ def main(arguments: list[str]) -> None:
     for name in ("source", "driving", "save_panel"):
         del chosen[name]
     rows = animate_pairs(pairs=pairs, **chosen)
-    check_complete({row.output: row.error for row in rows if row.error is not None}, len(rows), options.output)
+    failed = {row.output: row.error for row in rows if row.error is not None}
+    check_complete(failed, len(rows), options.output / "report.json")

@@ -16,6 +16,8 @@ COMMANDS = {
     "train": "train a model on videos",
     "train-avd": "add the network that separates shape from pose (mode avd)",
     "reconstruct": "rebuild test videos from their first frames and score them",
+    "evaluate": "measure how far rebuilt test videos are from the real ones",
+    "ablate": "train and evaluate variants of a configuration side by side",
     "animate": "move the object of an image as a driving video does",
     "data": "pack a data set for fast reading, verify a packed one",
     "convert": "turn a TPSMM checkpoint into a lami one",

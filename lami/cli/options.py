@@ -28,11 +28,11 @@ def parse(options: type[Options], arguments: list[str], command: str, descriptio
     )
 
 
-def check_complete(failed: Mapping[str, str], total: int, folder: Path) -> None:
-    """Raises IncompleteError if some of the files that a folder should get, by name, failed, for the reason given."""
+def check_complete(failed: Mapping[str, str], total: int, report: Path) -> None:
+    """Raises IncompleteError if some files of a list, by name, failed, for the reason given; `report` tells of all."""
     if failed:
         name, error = next(iter(failed.items()))
         raise IncompleteError(
-            f"{len(failed)} of {total} failed, the first is {name} ({error}); {folder / 'report.json'} tells of all, "
+            f"{len(failed)} of {total} failed, the first is {name} ({error}); {report} tells of all, "
             "and the same command tries them again"
         )

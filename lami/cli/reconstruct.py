@@ -31,6 +31,10 @@ class ReconstructOptions:
     """How one of the candidates is chosen; by default as in the checkpoint."""
     weights_vit: Annotated[str | None, tyro.conf.arg(metavar="pretrained|FILE|random")] = None
     """Weights of the selector's transformer; by default as in the checkpoint."""
+    fusion: Annotated[Literal["none", "occlusion", "mean"] | None, tyro.conf.arg(metavar="{none,occlusion,mean}")] = (
+        None
+    )
+    """Reach the driving pose from the interpolated image (none), or from it and the source; as in the checkpoint."""
     batch_size: int = 8
     """Frames computed at once."""
     device: str = "auto"
@@ -67,5 +71,6 @@ def main(arguments: list[str]) -> None:
         device=options.device,
         batch_size=options.batch_size,
         weights_vit=options.weights_vit,
+        fusion=options.fusion,
     )
-    check_complete(report.failed, len(report.clips) + len(report.failed), options.output)
+    check_complete(report.failed, len(report.clips) + len(report.failed), options.output / "report.json")

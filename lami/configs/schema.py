@@ -35,6 +35,10 @@ Selector = Literal["eq4", "fixed", "random"]
 """How one of the candidate times is chosen: Eq. 4, a fixed one, or at random."""
 
 
+Fusion = Literal["none", "occlusion", "mean"]
+"""What the second stage sees: the interpolated image alone (V1), or it and the source together (V2, U25)."""
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
@@ -124,7 +128,7 @@ class InterpolationConfig(Section):
     """Background transform of the interpolated image (open in the paper, U1)."""
     keypoints: Literal["reuse", "redetect"] = "reuse"
     """Source keypoints of the second stage: the interpolated ones, or detected again on the image (U2)."""
-    fusion: Literal["none", "occlusion", "mean"] = "none"
+    fusion: Fusion = "none"
     """Second stage from the interpolated image alone (V1), or from it and the source together (V2, U25)."""
     skip_below: float = Field(0.0, ge=0.0)
     """Go straight from source to driving when the mean keypoint distance is smaller (U27); 0 never skips."""

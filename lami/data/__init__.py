@@ -7,7 +7,7 @@ from lami.data.images import IMAGE_SUFFIXES, read_image, to_tensor, to_uint8, wr
 from lami.data.packing import pack
 from lami.data.pairs import Pair, read_pairs
 from lami.data.shards import PackReport, PackSettings
-from lami.data.sources import ClipSets, ClipSource, find_clips
+from lami.data.sources import ClipSets, ClipSource, find_clips, list_clips
 from lami.data.verification import verify
 from lami.data.video import VIDEO_SUFFIXES, Frame, VideoReader
 from lami.data.writer import WRITABLE_SUFFIXES, VideoWriter
@@ -32,6 +32,7 @@ __all__ = [
     "VideoWriter",
     "augment",
     "find_clips",
+    "list_clips",
     "open_clip",
     "pack",
     "read_image",

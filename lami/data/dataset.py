@@ -156,8 +156,11 @@ class TestClip:
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         """All frames, float32 (3, H, W) in [0, 1] at `image_size`; at no time is more than one in memory."""
-        for index in range(len(self)):
-            yield resize(to_tensor(self.clip.frames([index])[0])[None], self.image_size)[0]
+        return (self.frame(index) for index in range(len(self)))
+
+    def frame(self, index: int) -> torch.Tensor:
+        """One frame, float32 (3, H, W) in [0, 1] at `image_size`."""
+        return resize(to_tensor(self.clip.frames([index])[0])[None], self.image_size)[0]
 
 
 class TestClips(Sequence[TestClip]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,3 +63,29 @@ def remove_partials(target: Path) -> None:
     """Remove what `atomic_path(target)` left where the process was killed; nobody may be writing `target` now."""
     for partial in target.parent.glob(f".{escape(target.stem)}.{'[0-9a-f]' * _TAG}{escape(target.suffix)}"):
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a folder, made where it is missing, against other processes that would claim it too.
+
+    The system lets go of it when the process ends, however it does.
+
+    Raises:
+        DataError: another process holds the folder, or it cannot be made.
+    """
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written ({error.strerror}), choose another folder") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataError(f"another run is writing to {folder}; wait for it, or choose another folder") from error
+        yield
+    finally:
+        os.close(descriptor)

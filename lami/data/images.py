@@ -92,7 +92,11 @@ def to_tensor(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, -1, -3))).float().div_(255)
 
 
-def to_uint8(image: torch.Tensor) -> np.ndarray:
-    """Float (..., 3, H, W) in [0, 1], on any device -> uint8 (..., H, W, 3); values are clamped and rounded."""
-    levels = image.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+def to_uint8(image: torch.Tensor, truncate: bool = False) -> np.ndarray:
+    """Float (..., 3, H, W) in [0, 1], on any device -> uint8 (..., H, W, 3).
+
+    Values are clamped and rounded, or with `truncate` rounded down.
+    """
+    levels = image.detach().float().clamp(0, 1).mul(255)
+    levels = (levels if truncate else levels.round()).to(torch.uint8)
     return levels.movedim(-3, -1).contiguous().cpu().numpy()

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from lami.configs.schema import DataConfig
 from lami.data.encoding import ClipFile, Unreadable, encode_clips
+from lami.data.files import claimed
 from lami.data.shards import (
     REPORT,
     SETS,
@@ -32,7 +33,7 @@ from lami.data.shards import (
     shard_path,
     write_record,
 )
-from lami.data.sources import ClipSource, find_clips
+from lami.data.sources import ClipSets, ClipSource, find_clips
 from lami.data.tar import ShardWriter
 from lami.errors import ConfigError, DataError
 from lami.progress import track
@@ -52,7 +53,7 @@ def pack(data: DataConfig, output: str | Path, settings: PackSettings, workers: 
 
     Args:
         data: as for training; of it `root`, `frame_shape` and `test_fraction` count.
-        output: folder; made where it is missing. One run at a time may work there.
+        output: folder; made where it is missing. One run at a time works there, another is refused.
         settings: size and format of the frames, size of the shards.
         workers: processes that encode; None takes one a core, 1 works in this process.
 
@@ -68,6 +69,11 @@ def pack(data: DataConfig, output: str | Path, settings: PackSettings, workers: 
         raise ConfigError("size, shard size and workers must be positive")
     clips = find_clips(data, settings.size or (1, 1))
     _check_output(root)
+    with claimed(root):
+        return _pack(root, clips, settings, workers or os.cpu_count() or 1, start)
+
+
+def _pack(root: Path, clips: ClipSets, settings: PackSettings, workers: int, start: float) -> PackReport:
     both = [_PackedSet(root, name, getattr(clips, name), settings) for name in SETS]
     sets = [packed for packed in both if packed.sources]
     try:
@@ -75,7 +81,7 @@ def pack(data: DataConfig, output: str | Path, settings: PackSettings, workers: 
             (root / REPORT).unlink(missing_ok=True)
             with _temporary_folder(root) as temporary:
                 for packed in sets:
-                    packed.complete(temporary, workers or os.cpu_count() or 1)
+                    packed.complete(temporary, workers)
         report = PackReport(
             settings=settings,
             sets={packed.name: packed.report() for packed in sets},

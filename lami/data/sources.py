@@ -66,9 +66,9 @@ def find_clips(config: DataConfig, image_size: tuple[int, int]) -> ClipSets:
         return ClipSets(train, test)
     folders = [root / name for name in SETS]
     if any(folder.is_dir() for folder in folders):
-        train, test = (_list_clips(f, config.frame_shape) if f.is_dir() else () for f in folders)
+        train, test = (list_clips(f, config.frame_shape) if f.is_dir() else () for f in folders)
         return ClipSets(train, test)
-    return _split(root, _list_clips(root, config.frame_shape), config.test_fraction)
+    return _split(root, list_clips(root, config.frame_shape), config.test_fraction)
 
 
 def group_by_identity(clips: tuple[ClipSource, ...]) -> list[tuple[ClipSource, ...]]:
@@ -79,7 +79,12 @@ def group_by_identity(clips: tuple[ClipSource, ...]) -> list[tuple[ClipSource, .
     return [tuple(group) for group in groups.values()]
 
 
-def _list_clips(folder: Path, frame_shape: tuple[int, int] | None) -> tuple[ClipSource, ...]:
+def list_clips(folder: Path, frame_shape: tuple[int, int] | None) -> tuple[ClipSource, ...]:
+    """All clips of a folder, in natural order; see `open_clip` for `frame_shape`.
+
+    Raises:
+        DataError: there are none, or images that may be strips and no `frame_shape`.
+    """
     clips = []
     for path in sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name)):
         suffix = path.suffix.lower()

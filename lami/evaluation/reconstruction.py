@@ -15,11 +15,11 @@ from torch import Tensor
 
 from lami.animation import Moved, PreparedSource, draw_panel
 from lami.animation.loading import identify, load_with_options
-from lami.configs.schema import Config, Selector
+from lami.configs.schema import Config, DataConfig, Fusion, Selector
 from lami.data import TestClips, find_clips, to_uint8, write_image
 from lami.errors import ConfigError, DataError
 from lami.model import LAMI
-from lami.processes import join_processes
+from lami.processes import Processes, join_processes
 from lami.progress import track
 from lami.worklist import PATIENCE, Task, work_through, write_report
 
@@ -79,6 +79,7 @@ def reconstruct(
     device: str = "auto",
     batch_size: int = 8,
     weights_vit: str | None = None,
+    fusion: Fusion | None = None,
 ) -> Report:
     """Rebuild each test clip from its first frame and the keypoints of all its frames, and score it.
 
@@ -99,6 +100,7 @@ def reconstruct(
         times: candidate times; None takes the checkpoint's.
         selector: None takes the checkpoint's.
         weights_vit: weights of the selector's transformer instead of the checkpoint's setting, see `ViTConfig.weights`.
+        fusion: views of the second stage; None takes the checkpoint's, see `InterpolationConfig.fusion`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         batch_size: frames handled at once.
 
@@ -111,43 +113,69 @@ def reconstruct(
         CheckpointError: the weight file cannot be used.
         WeightsUnavailableError: the selector's transformer cannot be had.
     """
-    for name, value in (("limit", limit), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} must be 1 or more, got {value}")
-    folder = None if output is None else Path(output)
     with join_processes(device, PATIENCE) as processes:
-        model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit)
-        sources = find_clips(config.data, model.config.image_size).test
-        clips = TestClips(sources, model.config.image_size)
-        settings = identify(checkpoint, times, selector, weights_vit) | config.data.model_dump(
-            mode="json", include={"frame_shape", "synthetic"}
-        )
-        tasks = [
-            Task(
-                source.name,
-                partial(_reconstruct_clip, model, clips, number, times, batch_size, folder),
-                inputs=() if source.path is None else (source.path,),
-                outputs=() if folder is None else (_strip(folder, source.name), _panel(folder, source.name)),
-            )
-            for number, source in enumerate(sources[:limit])
-        ]
-        outcomes = work_through(tasks, folder, settings, processes, partial(track, description="reconstructing"))
-        report = Report(
-            clips=tuple(ClipScore(outcome.name, **outcome.result) for outcome in outcomes if outcome.error is None),
-            failed={outcome.name: outcome.error for outcome in outcomes if outcome.error is not None},
-        )
-        if not report.clips:
-            raise DataError(f"none of {len(tasks)} test clips can be rebuilt: {next(iter(report.failed.values()))}")
-        if folder is not None:
-            write_report(folder, _content(report, model, checkpoint, times), processes)
+        model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit, fusion)
+        settings = identify(checkpoint, times, selector, weights_vit, fusion)
+        report = rebuild(model, settings, config.data, output, processes, limit, times, batch_size)
+        if output is not None:
+            write_report(Path(output), _content(report, model, checkpoint, times), processes)
         if processes.first:
             print(report.table())
     return report
 
 
+def rebuild(
+    model: LAMI,
+    identity: Mapping[str, Any],
+    data: DataConfig,
+    output: str | Path | None,
+    processes: Processes,
+    limit: int | None = None,
+    times: Sequence[float] | None = None,
+    batch_size: int = 8,
+    truncate: bool = False,
+) -> Report:
+    """As `reconstruct` for a model that is loaded, without the report and the printed table.
+
+    Args:
+        identity: what results depend on besides the clips, see `identify`.
+        truncate: round the images in `png/` down to whole levels, as TPSMM writes them, instead of to the nearest.
+    """
+    for name, value in (("limit", limit), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} must be 1 or more, got {value}")
+    folder = None if output is None else Path(output)
+    sources = find_clips(data, model.config.image_size).test
+    clips = TestClips(sources, model.config.image_size)
+    settings = {**identity, "truncate": truncate} | data.model_dump(mode="json", include={"frame_shape", "synthetic"})
+    tasks = [
+        Task(
+            source.name,
+            partial(_reconstruct_clip, model, clips, number, times, batch_size, folder, truncate),
+            inputs=() if source.path is None else (source.path,),
+            outputs=() if folder is None else (strip_path(folder, source.name), _panel(folder, source.name)),
+        )
+        for number, source in enumerate(sources[:limit])
+    ]
+    outcomes = work_through(tasks, folder, settings, processes, partial(track, description="reconstructing"))
+    report = Report(
+        clips=tuple(ClipScore(outcome.name, **outcome.result) for outcome in outcomes if outcome.error is None),
+        failed={outcome.name: outcome.error for outcome in outcomes if outcome.error is not None},
+    )
+    if not report.clips:
+        raise DataError(f"none of {len(tasks)} test clips can be rebuilt: {next(iter(report.failed.values()))}")
+    return report
+
+
 @torch.inference_mode()
 def _reconstruct_clip(
-    model: LAMI, clips: TestClips, number: int, times: Sequence[float] | None, batch_size: int, folder: Path | None
+    model: LAMI,
+    clips: TestClips,
+    number: int,
+    times: Sequence[float] | None,
+    batch_size: int,
+    folder: Path | None,
+    truncate: bool,
 ) -> dict[str, Any]:
     """The fields of `ClipScore` besides the name."""
     clip = clips[number]
@@ -166,16 +194,17 @@ def _reconstruct_clip(
         l1 += float((predictions - driving).abs().mean(dim=(1, 2, 3)).double().sum())
         copy += float((source.image - driving).abs().mean(dim=(1, 2, 3)).double().sum())
         if folder is not None:
-            strip.extend(to_uint8(predictions))
+            strip.extend(to_uint8(predictions, truncate))
             shown |= {f"frame {n}": frame for n, frame in enumerate(moved, start) if n in wanted}
     if folder is not None and source is not None:
-        write_image(_strip(folder, clip.name), np.concatenate(strip, axis=1))
+        write_image(strip_path(folder, clip.name), np.concatenate(strip, axis=1))
         panel = draw_panel(source, list(shown.values()), times, list(shown))
         write_image(_panel(folder, clip.name), panel)
     return {"frames": len(clip), "l1": l1 / len(clip), "copy": copy / len(clip)}
 
 
-def _strip(folder: Path, name: str) -> Path:
+def strip_path(folder: Path, name: str) -> Path:
+    """Where `rebuild` writes the frames of a clip, side by side."""
     return folder / "png" / f"{name}.png"
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from lami.configs.schema import DataConfig
 from lami.data import PackReport, PackSettings, find_clips, pack, read_image, write_image
+from lami.data.files import claimed
 from lami.data.images import decode_image
 from lami.errors import ConfigError, DataError, LamiError
 
@@ -292,3 +293,11 @@ def _wait(condition: Callable[[], bool], seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < end, "nothing happened"
         time.sleep(0.01)
+
+
+def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
+    root, output = frame_folders(tmp_path / "data"), tmp_path / "packed"
+    with claimed(output), pytest.raises(DataError, match=f"another run is writing to {output}"):
+        pack_folder(root, output)
+    assert not list(output.iterdir())
+    pack_folder(root, output)

@@ -17,6 +17,8 @@ KEYPOINT_ESTIMATORS: tuple[str, ...] = (
     "precomputed:REAL_FILE,GENERATED_FILE",
 )
 IDENTITY_ESTIMATORS: tuple[str, ...] = ("dlib", "dlib-whole-frame", "precomputed:REAL_FILE,GENERATED_FILE")
+_SEARCHING = ("dlib", "mediapipe", "face-alignment")
+"""Those that search frames for what they measure, and may not find what is small."""
 
 
 def make_keypoint_estimator(
@@ -27,7 +29,7 @@ def make_keypoint_estimator(
     Args:
         spec: its name; that of `precomputed` goes on with two files (see `precomputed.py`).
         config: where the clips come from, and image_size: (height, width) of the frames; for `figures` only.
-        enlarge: enlarge frames by this factor before detection.
+        enlarge: enlarge frames by this factor before detection; those that do not search frames ignore it.
 
     Raises:
         ConfigError: no such estimator, a package is missing, or arguments do not go together.
@@ -35,7 +37,6 @@ def make_keypoint_estimator(
         WeightsUnavailableError: weights can neither be found nor downloaded.
     """
     name, files = _split(spec)
-    _check_enlarge(name, enlarge, ("figures", "precomputed"))
     estimator: KeypointEstimator
     match name:
         case "dlib":
@@ -62,13 +63,12 @@ def make_keypoint_estimator(
             estimator = PrecomputedKeypoints(*files)
         case _:
             raise _unknown("keypoints", spec, KEYPOINT_ESTIMATORS)
-    return estimator if enlarge == 1 else EnlargedKeypoints(estimator, enlarge)
+    return EnlargedKeypoints(estimator, enlarge) if enlarge != 1 and name in _SEARCHING else estimator
 
 
 def make_identity_estimator(spec: str, enlarge: int = 1) -> IdentityEstimator:
     """An estimator of `IDENTITY_ESTIMATORS`; arguments and errors as in `make_keypoint_estimator`."""
     name, files = _split(spec)
-    _check_enlarge(name, enlarge, ("dlib-whole-frame", "precomputed"))
     estimator: IdentityEstimator
     match name:
         case "dlib" | "dlib-whole-frame":
@@ -81,7 +81,7 @@ def make_identity_estimator(spec: str, enlarge: int = 1) -> IdentityEstimator:
             estimator = PrecomputedIdentity(*files)
         case _:
             raise _unknown("identity", spec, IDENTITY_ESTIMATORS)
-    return estimator if enlarge == 1 else EnlargedIdentity(estimator, enlarge)
+    return EnlargedIdentity(estimator, enlarge) if enlarge != 1 and name in _SEARCHING else estimator
 
 
 def _split(spec: str) -> tuple[str, tuple[Path, ...]]:
@@ -93,11 +93,6 @@ def _split(spec: str) -> tuple[str, tuple[Path, ...]]:
     if not colon or len(files) != 2 or not all(files):
         raise ConfigError(f"{spec!r} does not name two files, write precomputed:REAL_FILE,GENERATED_FILE")
     return name, tuple(Path(file) for file in files)
-
-
-def _check_enlarge(name: str, enlarge: int, without: tuple[str, ...]) -> None:
-    if enlarge != 1 and name in without:
-        raise ConfigError(f"the estimator {name} does not search frames, leave enlarge at 1 instead of {enlarge}")
 
 
 def _unknown(what: str, spec: str, known: tuple[str, ...]) -> ConfigError:
