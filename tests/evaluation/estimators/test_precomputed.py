@@ -18,7 +18,14 @@ from lami.evaluation.estimators.precomputed import PrecomputedIdentity, Precompu
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "evaluation.md"
 IMAGE = np.zeros((4, 4, 3), np.uint8)
-POINTS = "clip,frame,point,x,y,present\na.mp4,0,1,3,4.5,1\na.mp4,0,0,1,2,1\na.mp4,2,0,,,0\na.mp4,2,1,7,8,1\nb,5,0,,,0\nb,5,1,,,0\n"
+POINTS = """clip,frame,point,x,y,present
+a.mp4,0,1,3,4.5,1
+a.mp4,0,0,1,2,1
+a.mp4,2,0,,,0
+a.mp4,2,1,7,8,1
+b,5,0,,,0
+b,5,1,,,0
+"""
 VECTORS = "clip,frame,u,v,w\na,0,1,2,3\na,1,,,\n"
 
 
@@ -172,12 +179,12 @@ def test_files_that_do_not_go_together(tmp_path: Path) -> None:
     two = arrays(tmp_path, "two.npz", **GOOD | {"points": np.ones((2, 2, 2)), "labels": ["head", "hand"]})
     other = arrays(tmp_path, "other.npz", **GOOD | {"points": np.ones((2, 2, 2)), "labels": ["head", "foot"]})
     three = arrays(tmp_path, "three.npz", **GOOD)
-    with pytest.raises(DataError, match="2 points a frame and .* 3"):
+    with pytest.raises(DataError, match=r"2 points a frame and .* 3"):
         PrecomputedKeypoints(two, three)
     with pytest.raises(DataError, match=r"labels of .* differ"):
         PrecomputedKeypoints(two, other)
     short, long = text(tmp_path, "clip,frame,u\na,0,1\n", "short.csv"), text(tmp_path, VECTORS, "long.csv")
-    with pytest.raises(DataError, match="1 components an embedding and .* 3"):
+    with pytest.raises(DataError, match=r"1 components an embedding and .* 3"):
         PrecomputedIdentity(short, long)
 
 
