@@ -189,6 +189,25 @@ def test_background_follows_the_camera(camera_motion: float) -> None:
     assert moved == 0 if camera_motion == 0 else moved > 4
 
 
+def test_control_points_that_another_part_covers_are_hidden() -> None:
+    clip = SyntheticFigures((96, 96), 6, camera_motion=1.0).clip(4)
+    seen = clip.control_points_visible(range(32))
+    assert seen.shape == (32, *ANNOTATED_SHAPE)
+    assert not seen.all()
+    # Nothing is drawn over the last part, and a middle point shows its part's colour exactly when it is seen.
+    assert seen[:, CONTROLLED.index(clip._rig.order[-1])].all()
+    middle = to_pixels(clip.control_points(range(32))[:, :, 4], clip.size)
+    for k, part in enumerate(CONTROLLED):
+        black = blackened(SyntheticFigures((96, 96), 6, camera_motion=1.0).clip(4), part, None)
+        for n, image in enumerate(black.frames(range(32))):
+            x, y = np.rint(middle[n, k]).astype(int)
+            around = image[y - 1 : y + 2, x - 1 : x + 2].astype(int).sum(axis=2)
+            if seen[n, k, 4]:
+                assert around.min() < 60
+            else:
+                assert around.max() > 30
+
+
 def test_control_points_are_fixed_to_the_parts() -> None:
     clip = SyntheticFigures((96, 64), 1, num_frames=20).clip(0)
     points, joints = clip.control_points(range(20)), clip.keypoints(range(20))

@@ -12,7 +12,7 @@ from lami.evaluation.estimators.base import Frame, Keypoints
 
 _ADVICE = (
     "run pip install --no-deps mediapipe==0.10.21, then pip install absl-py attrs flatbuffers matplotlib "
-    "'protobuf>=4.25.3,<5'"
+    "'protobuf>=6.31.1,<7'"
 )
 
 

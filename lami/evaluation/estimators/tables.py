@@ -92,7 +92,11 @@ def read_keypoints(path: Path) -> FrameTable:
             raise DataError(f"the array points of {path} must be (frames, points, 2), not {points.shape}, correct it")
         present = arrays.get("present", np.ones(points.shape[:2], dtype=bool))
         labels = tuple(str(label) for label in arrays.get("labels", ()))
-        if present.shape != points.shape[:2] or len(labels) not in (0, points.shape[1]):
+        if (
+            present.dtype.kind not in "biu"
+            or present.shape != points.shape[:2]
+            or len(labels) not in (0, points.shape[1])
+        ):
             raise DataError(f"the arrays present and labels of {path} do not fit its points {points.shape}")
         return FrameTable(path, _frames(path, arrays, "points"), np.where(present[..., None], points, np.nan), labels)
     return _read_keypoint_lines(path)
