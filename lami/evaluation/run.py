@@ -112,7 +112,7 @@ def evaluate(
         else:
             assert generated is not None
             made = _match(sources, Path(generated), size)
-        described = _describe(measures, keypoints, identity, lpips, enlarge)
+        described = _describe(measures, lpips)
         outcomes = work_through(
             scoring_tasks(sources, made, size, measures, processes.device),
             folder / "scores",
@@ -157,19 +157,13 @@ def _lpips(weights: str) -> LPIPS:
         ) from error
 
 
-def _describe(
-    measures: Measures, keypoints: str | None, identity: str | None, lpips: str | None, enlarge: int
-) -> dict[str, Any]:
-    """Which estimators measured, in which versions; files by their digests."""
-    described: dict[str, Any] = {"enlarge": enlarge}
-    for name, spec, estimator in (
-        ("keypoints", keypoints, measures.keypoints),
-        ("identity", identity, measures.identity),
-    ):
-        if estimator is not None and spec is not None:
-            _, _, files = spec.partition(":")
-            digests = [digest(Path(file)) for file in files.split(",")] if files else []
-            described[name] = {"name": estimator.name, "version": estimator.version, "files": digests}
+def _describe(measures: Measures, lpips: str | None) -> dict[str, Any]:
+    """Which estimators measured, in which versions."""
+    described: dict[str, Any] = {
+        name: {"name": estimator.name, "version": estimator.version}
+        for name, estimator in (("keypoints", measures.keypoints), ("identity", measures.identity))
+        if estimator is not None
+    }
     if lpips is not None:
         described["lpips"] = lpips if lpips == "pretrained" else digest(Path(lpips))
     return described

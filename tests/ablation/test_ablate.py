@@ -139,7 +139,7 @@ def test_runs_measured_differently_are_not_mixed(config: Path, tmp_path: Path) -
     ablate(config, rows, out, rows=["single"])
     file = out / "single-seed0" / "evaluation" / "evaluation.json"
     report = json.loads(file.read_text())
-    report["measures"]["enlarge"] = 9
+    report["measures"]["keypoints"] = "other"
     file.write_text(json.dumps(report))
     with pytest.raises(DataError, match="another measures"):
         ablate(config, rows, out, rows=["two"])

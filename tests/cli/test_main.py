@@ -146,7 +146,8 @@ def test_reconstruct_of_a_configuration(callee: Callable[..., Mock]) -> None:
     function.return_value = Report(())
     main(["reconstruct", "--checkpoint", "a", "--config", "actions", "-o", "b", "--limit", "3"])
     expected = load_config("actions")
-    options = {"limit": 3, "times": None, "selector": None, "device": "auto", "batch_size": 8, "weights_vit": None}
+    unset = dict.fromkeys(("times", "selector", "weights_vit", "fusion"))
+    options = {"limit": 3, "device": "auto", "batch_size": 8, **unset}
     function.assert_called_once_with(Path("a"), expected, Path("b"), **options)
 
 
@@ -172,12 +173,63 @@ def test_reconstruct_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--config CONFIG or --data DIR" in capsys.readouterr().err
 
 
+def test_evaluate(callee: Callable[..., Mock]) -> None:
+    function = callee("lami.evaluation", "evaluate")
+    function.return_value = Mock(failed={}, clips=())
+    main(["evaluate", "--checkpoint", "a", "--data", "clips", "-o", "b", "--keypoints", "dlib", "--enlarge", "4"])
+    config = function.call_args.args[0]
+    assert (config.data.root, config.data.synthetic) == ("clips", None)
+    assert function.call_args.args[1] == Path("b")
+    chosen = {name: value for name, value in function.call_args.kwargs.items() if value is not None}
+    assert chosen == {
+        "checkpoint": Path("a"),
+        "keypoints": "dlib",
+        "enlarge": 4,
+        "reference_protocol": False,
+        "batch_size": 8,
+        "device": "auto",
+    }
+    main(["evaluate", "--generated", "made", "--config", "vox", "-o", "b", "--model.image-size", "64"])
+    assert function.call_args.kwargs["generated"] == Path("made")
+    assert function.call_args.args[0].model.image_size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "--config CONFIG or --data DIR"),
+        (["--data", "d"], "say what to evaluate"),
+        (["--checkpoint", "c", "--data", "d", "--vit.weights", "random"], "leave out --vit.weights"),
+        (["--checkpoint", "c", "--data", "d", "--model.image-size", "64"], "the image size is the checkpoint's"),
+        (["--checkpoint", "no-such-file", "--data", "d"], "no weight file at no-such-file"),
+    ],
+)
+def test_evaluate_of_what_cannot_work(
+    arguments: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "-o", str(tmp_path / "out"), *arguments])
+    assert stop.value.code == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_ablate(callee: Callable[..., Mock]) -> None:
+    function = callee("lami.ablation", "ablate")
+    main(["ablate", "taichi", "-o", "b", "--rows", "tpsmm", "full", "--seeds", "1", "2", "--training.epochs", "3"])
+    assert function.call_args.args[0] == "taichi"
+    assert set(function.call_args.args[1].rows) == {"tpsmm", "model1", "model2", "full", "v2"}
+    chosen = function.call_args.kwargs
+    assert (chosen["rows"], chosen["seeds"], chosen["overrides"]) == (("tpsmm", "full"), (1, 2), {"training.epochs": 3})
+
+
 def test_animate(callee: Callable[..., Mock]) -> None:
     function = callee("lami.animation", "animate_file")
     required = ["--checkpoint", "c", "--source", "s.png", "--driving", "d.mp4", "-o", "out.mp4"]
     main(["animate", *required])
     chosen = ["--times", "0.3", "0.5", "--selector", "fixed", "--granularity", "clip", "--best-frame"]
     more = ["--size", "source", "--batch-size", "2", "--weights-vit", "random", "--save-panel", "panel.png"]
+    more += ["--fusion", "occlusion"]
     main(["animate", *required, "--mode", "absolute", "--audio", "none", "--device", "cpu", *chosen, *more])
     paths = {"checkpoint": Path("c"), "source": Path("s.png"), "driving": Path("d.mp4"), "output": Path("out.mp4")}
     defaults = {
@@ -191,6 +243,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
         "batch_size": 8,
         "device": "auto",
         "weights_vit": None,
+        "fusion": None,
         "save_panel": None,
     }
     changed = {
@@ -204,6 +257,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
         "batch_size": 2,
         "device": "cpu",
         "weights_vit": "random",
+        "fusion": "occlusion",
         "save_panel": Path("panel.png"),
     }
     assert function.call_args_list == [call(**paths, **defaults), call(**paths, **changed)]

@@ -107,7 +107,7 @@ def test_errors_are_those_of_the_definition(
     assert report["means"]["l1"] == pytest.approx(np.mean([l1 for l1, _, _ in expected]), abs=1e-6)
     assert report["means"]["real_without_keypoints"] == pytest.approx(0.4)
     assert report["means"]["lpips"] is None
-    assert report["measures"]["keypoints"] == {"name": "brightness", "version": "1", "files": []}
+    assert report["measures"]["keypoints"] == {"name": "brightness", "version": "1"}
     table = (out / "evaluation.md").read_text()
     assert table.strip() == capsys.readouterr().out.strip()
     assert "| mean over all frames | 10 |" in table
