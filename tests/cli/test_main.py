@@ -281,6 +281,7 @@ def test_animate_pairs(callee: Callable[..., Mock]) -> None:
         batch_size=2,
         device="auto",
         weights_vit=None,
+        fusion=None,
     )
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from lami import checkpoint
 from lami.configs import load_config
 from lami.configs.schema import Config
-from lami.data import read_image, to_tensor
+from lami.data import TrainingPairs, read_image, to_tensor
 from lami.data.synthetic import SyntheticFigures
 from lami.errors import CheckpointError, ConfigError, DataError, WeightsUnavailableError
 from lami.training import loop, train
@@ -200,6 +200,25 @@ def test_interrupted_run_ends_as_an_uninterrupted_one(
     assert [entry["step"] for entry in entries(config)] == [2, 3, 4]
     assert entries(config) == entries(whole)
     assert not same(load_file(output / "checkpoints" / "step-00000002.safetensors"), wanted)
+
+
+def test_data_lost_between_the_batches_of_a_step(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is saved is the step before, batch norm statistics included, and the run goes on from there."""
+    overrides = {"training__max_steps": 4, "training__accumulate": 2}
+    wanted = load_file(train(configure("whole", **overrides)))
+    config = configure("cut", **overrides)
+    draw = TrainingPairs.__getitem__
+
+    def lose(pairs: TrainingPairs, number: int) -> Any:
+        if number == 10:  # batches of two pairs: the second one of step 3
+            raise DataError("the disk is gone")
+        return draw(pairs, number)
+
+    monkeypatch.setattr(TrainingPairs, "__getitem__", lose)
+    with pytest.raises(DataError, match="the disk is gone; step 2 is saved, --resume goes on from there"):
+        train(config)
+    monkeypatch.setattr(TrainingPairs, "__getitem__", draw)
+    assert same(load_file(train(config, resume=True)), wanted)
 
 
 def test_finished_run_can_be_prolonged(configure: Configure) -> None:
