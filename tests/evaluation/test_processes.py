@@ -1,4 +1,4 @@
-"""Reconstruction of many clips: several processes, what is skipped, clips that fail, exit codes."""
+"""Reconstruction and evaluation of many clips: several processes, what is skipped, clips that fail, exit codes."""
 
 from __future__ import annotations
 
@@ -68,6 +68,26 @@ def test_processes_have_the_scores_of_one(checkpoint: Path, data: Path, tmp_path
         for name in NAMES:
             one, two = (tmp_path / folder / kind / f"{name}.png" for folder in ("out", "two"))
             assert one.read_bytes() == two.read_bytes()
+
+
+def test_processes_evaluate_as_one(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    arguments = [*command(checkpoint, data, tmp_path / "two")[1:], "--keypoints", f"precomputed:{_points(tmp_path)}"]
+    done = torchrun(2, "-m", "lami", "evaluate", *arguments)
+    assert done.returncode == 0, done.stderr
+    main(["evaluate", *arguments, "--output", str(tmp_path / "one")])
+    for name in ("evaluation.json", "evaluation.md", "frames.csv"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    means = json.loads((tmp_path / "one" / "evaluation.json").read_text())["means"]
+    assert (means["frames"], means["akd"], means["mkr"]) == (9, 5.0, 0.0)
+
+
+def _points(folder: Path) -> str:
+    """Files of real and generated points, which are 5 pixels apart."""
+    paths = folder / "real.csv", folder / "generated.csv"
+    for path, x, y in zip(paths, (0, 3), (0, 4), strict=True):
+        lines = [f"{name},{frame},0,{x},{y}" for count, name in enumerate(NAMES, start=2) for frame in range(count)]
+        path.write_text("\n".join(["clip,frame,point,x,y", *lines]) + "\n")
+    return ",".join(map(str, paths))
 
 
 def test_only_what_changed_is_rebuilt(checkpoint: Path, data: Path) -> None:
