@@ -1,6 +1,7 @@
 """Estimators of keypoints and identity, with which generated frames are compared with real ones."""
 
 from lami.evaluation.estimators.base import Frame, IdentityEstimator, KeypointEstimator, Keypoints
+from lami.evaluation.estimators.enlarging import EnlargedKeypoints
 from lami.evaluation.estimators.registry import (
     IDENTITY_ESTIMATORS,
     KEYPOINT_ESTIMATORS,
@@ -11,6 +12,7 @@ from lami.evaluation.estimators.registry import (
 __all__ = [
     "IDENTITY_ESTIMATORS",
     "KEYPOINT_ESTIMATORS",
+    "EnlargedKeypoints",
     "Frame",
     "IdentityEstimator",
     "KeypointEstimator",
