@@ -69,7 +69,7 @@ def remove_partials(target: Path) -> None:
 def claimed(folder: Path) -> Iterator[None]:
     """Hold a folder, made where it is missing, against other processes that would claim it too.
 
-    The system lets go of it when the process ends, however it does.
+    The system lets go of it when the process ends, however it does; processes that it forked do not hold it.
 
     Raises:
         DataError: another process holds the folder, or it cannot be made.
@@ -86,6 +86,22 @@ def claimed(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise DataError(f"another run is writing to {folder}; wait for it, or choose another folder") from error
+        _claims.add(descriptor)
         yield
     finally:
+        _claims.discard(descriptor)
         os.close(descriptor)
+
+
+_claims: set[int] = set()
+"""Descriptors of this process's folders."""
+
+
+def _let_go() -> None:
+    for descriptor in _claims:
+        os.close(descriptor)
+    _claims.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

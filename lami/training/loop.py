@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from lami import checkpoint
 from lami.configs.schema import Config
 from lami.data import DrawBatches, TrainingPairs, find_clips
+from lami.data.files import claimed
 from lami.errors import ConfigError, DataError, LamiError
 from lami.model import LAMI
 from lami.processes import Processes, join_processes
@@ -60,12 +61,16 @@ def train(config: Config, resume: bool = False) -> Path | None:
 
     Raises:
         LamiError: of the data set, the configuration, the pretrained weights or the checkpoint, before training starts;
-            three steps in a row that are not finite, data that cannot be read any more, or a checkpoint that cannot be
-            written.
+            three steps in a row that are not finite, data that cannot be read any more, another run that writes to
+            the output folder, or a checkpoint that cannot be written.
     """
     try:
-        with join_processes(config.training.device) as processes, interruptible() as interruption:
-            return _train(config, resume, processes, interruption)
+        with (
+            join_processes(config.training.device) as processes,
+            interruptible() as interruption,
+            contextlib.ExitStack() as held,
+        ):
+            return _train(config, resume, processes, interruption, held)
     except RuntimeError as error:
         # It comes with a signal, at any moment: in the middle of a step there is nothing to save.
         if _LOST_WORKER not in str(error):
@@ -76,7 +81,9 @@ def train(config: Config, resume: bool = False) -> Path | None:
         ) from error
 
 
-def _train(config: Config, resume: bool, processes: Processes, interruption: Interruption) -> Path | None:
+def _train(
+    config: Config, resume: bool, processes: Processes, interruption: Interruption, held: contextlib.ExitStack
+) -> Path | None:
     settings = config.training
     if settings.batch_size < processes.size:
         raise ConfigError(
@@ -102,6 +109,8 @@ def _train(config: Config, resume: bool, processes: Processes, interruption: Int
     step = TrainingStep(model, config.losses, settings.selector)
     accelerate(step, settings)
     optimizers = Optimizers.create(model, settings)
+    if processes.first:
+        held.enter_context(claimed(output))
     start = _resume(checkpoints, model, optimizers, processes) if resume else 0
     model.train()
     losses_of = processes.together(_Losses(step))

@@ -22,6 +22,7 @@ from lami import checkpoint
 from lami.configs import load_config
 from lami.configs.schema import Config
 from lami.data import TrainingPairs, read_image, to_tensor
+from lami.data.files import claimed
 from lami.data.synthetic import SyntheticFigures
 from lami.errors import CheckpointError, ConfigError, DataError, WeightsUnavailableError
 from lami.training import loop, train
@@ -251,6 +252,14 @@ def test_a_run_is_never_overwritten(configure: Configure) -> None:
     with pytest.raises(ConfigError, match=r"holds the checkpoints of another run; add --resume"):
         train(config)
     assert (Path(config.training.output) / "model.safetensors").read_bytes() == before
+
+
+def test_two_runs_in_one_folder(configure: Configure) -> None:
+    config = configure()
+    output = Path(config.training.output)
+    with claimed(output), pytest.raises(DataError, match=f"another run is writing to {output}"):
+        train(config)
+    assert not list(output.iterdir())
 
 
 def test_nothing_to_resume(configure: Configure) -> None:
