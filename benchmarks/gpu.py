@@ -26,7 +26,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.ops.results import machine  # noqa: E402  # found through the line above
+from benchmarks.ops.machine import describe  # noqa: E402  # found through the line above
 from lami.environment import device_name  # noqa: E402
 
 
@@ -126,7 +126,7 @@ def main() -> int:
     results = options.output or ROOT / "benchmarks" / "results" / device_name(device)
     folder = results.resolve() / f"gpu-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True)
-    summary: dict[str, object] = {"rehearsal": options.cpu_rehearsal, **machine(device, None)}
+    summary: dict[str, object] = {"rehearsal": options.cpu_rehearsal, **describe(device)}
     outcomes: dict[str, dict[str, object]] = {}
     for step in steps(folder, options.cpu_rehearsal):
         print(f"{step.name}: {folder / step.name}.log", flush=True)
