@@ -11,7 +11,7 @@ import torch
 from torch._functorch import config as functorch_config
 
 from benchmarks.ops import measure, results
-from benchmarks.ops.cases import FORWARD, Case, Other, flat
+from benchmarks.ops.cases import BOTH, FORWARD, Case, Other, flat
 from benchmarks.ops.others import copy
 from benchmarks.ops.plan import Point
 from lami.bench.memory import peak_bytes
@@ -55,7 +55,7 @@ class Runner:
         if (reason := self._reason_against(point)) is not None:
             self.left_out.append(results.LeftOut(op=point.benchmark.name, case=point.name, reason=reason))
             return print(f"{point.benchmark.name:24} {point.name:30} left out: {reason}", flush=True)
-        error = self._disagreement(point.case_to_check(self.device))
+        error = disagreement(point.case_to_check(self.device))
         cases = [point.case(self.device, seed) for seed in range(COPIES if self.device.type == "cuda" else 1)]
         sides = [self._sides(point, case) for case in cases]
         outputs = measure.passes(cases[0].fused, cases[0].arguments)[FORWARD]()()
@@ -87,23 +87,6 @@ class Runner:
         if expected > self.memory:
             return f"eager PyTorch would need about {expected:.1f} GB, more than {self.memory:.1f}"
         return None
-
-    def _disagreement(self, case: Case) -> float:
-        """Of ours and others from eager: of the results, and for ours of all gradients."""
-        case = _in_one_dtype(case)
-        expected = flat(case.eager(*case.arguments))
-        grads = [torch.randn_like(result) for result in expected]
-        both = (
-            measure.passes(function, case.arguments, grads)["forward + backward"]()()
-            for function in (case.fused, case.eager)
-        )
-        errors = [measure.disagreement(*both)]
-        errors += [
-            measure.disagreement(flat(other.function(*other.arguments)), expected)
-            for other in case.others().values()
-            if isinstance(other, Other) and not other.differs
-        ]
-        return max(errors)
 
     def _sides(self, point: Point, case: Case) -> dict[str, Other]:
         """Everything to be measured, the copy excepted."""
@@ -149,6 +132,21 @@ class Runner:
         p20, median, p80 = (1e3 * value for value in measure.percentiles(seconds))
         peak = peak_bytes(run, self.device)
         return results.Side(median_ms=median, p20_ms=p20, p80_ms=p80, windows=len(seconds), peak_bytes=peak)
+
+
+def disagreement(case: Case) -> float:
+    """Relative error of ours and others beside eager: of the results, and for ours of all gradients."""
+    case = _in_one_dtype(case)
+    expected = flat(case.eager(*case.arguments))
+    grads = [torch.randn_like(result) for result in expected]
+    both = (measure.passes(side, case.arguments, grads)[BOTH]()() for side in (case.fused, case.eager))
+    errors = [measure.disagreement(*both)]
+    errors += [
+        measure.disagreement(flat(other.function(*other.arguments)), expected)
+        for other in case.others().values()
+        if isinstance(other, Other) and not other.differs
+    ]
+    return max(errors)
 
 
 def _runs(sides: dict[str, Other], name: str) -> dict[str, measure.Run]:
