@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -88,7 +89,8 @@ def compare(found: dict[str, float], baseline: dict[str, float]) -> list[str]:
 
 def _versions() -> dict[str, str]:
     information = _native.build_info("cpu") or {}
-    return {"compiler": information.get("compiler", "unknown"), "torch": version("torch")}
+    compiler, python = information.get("compiler", "unknown"), platform.python_version()
+    return {"compiler": compiler, "python": python, "torch": version("torch")}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

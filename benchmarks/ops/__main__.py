@@ -75,7 +75,7 @@ def main(options: Options) -> int:
     benchmarks = [load(name) for name in options.ops]
     print(f"{'op':24} {'case':30} eager / fused: {', '.join(runner.passes)}", flush=True)
     for point in points(benchmarks, options.parameters, base_only=options.quick):
-        runner.measure(point)
+        runner.run(point)
     run = results.Run(
         **facts,
         window_s=runner.window,

@@ -50,14 +50,17 @@ class Runner:
     left_out: list[results.LeftOut] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
-    def measure(self, point: Point) -> None:
+    def run(self, point: Point) -> None:
         """Check that both sides agree, then measure all passes of all sides."""
         if (reason := self._reason_against(point)) is not None:
             self.left_out.append(results.LeftOut(op=point.benchmark.name, case=point.name, reason=reason))
             return print(f"{point.benchmark.name:24} {point.name:30} left out: {reason}", flush=True)
         error = disagreement(point.case_to_check(self.device))
-        cases = [point.case(self.device, seed) for seed in range(COPIES if self.device.type == "cuda" else 1)]
-        sides = [self._sides(point, case) for case in cases]
+        copies = range(COPIES if self.device.type == "cuda" else 1)
+        cases = [_in_one_dtype(point.case(self.device, seed)) for seed in copies]
+        compile = self.compile and (point.named or point.size == point.benchmark.base)
+        compiled = self._compiled(cases[0]) if compile else None
+        sides = [self._sides(case, compiled) for case in cases]
         outputs = measure.passes(cases[0].fused, cases[0].arguments)[FORWARD]()()
         measured = [
             self._pass(point, name, [_runs(each, name) for each in sides], cases[0].bytes_moved(outputs, name))
@@ -88,13 +91,11 @@ class Runner:
             return f"eager PyTorch would need about {expected:.1f} GB, more than {self.memory:.1f}"
         return None
 
-    def _sides(self, point: Point, case: Case) -> dict[str, Other]:
+    def _sides(self, case: Case, compiled: Callable[..., Any] | None) -> dict[str, Other]:
         """Everything to be measured, the copy excepted."""
-        case = _in_one_dtype(case)
         sides = {"fused": Other(case.fused, case.arguments), "eager": Other(case.eager, case.arguments)}
-        if self.compile and (point.named or point.size == point.benchmark.base):
-            compiled = self._compiled(case)
-            sides |= {} if compiled is None else {"torch.compile": Other(compiled, case.arguments)}
+        if compiled is not None:
+            sides["torch.compile"] = Other(compiled, case.arguments)
         for name, other in case.others().items():
             if isinstance(other, Other):
                 sides[name] = other

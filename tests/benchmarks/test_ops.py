@@ -146,7 +146,7 @@ def test_all_sides_are_measured_or_missing_with_a_reason() -> None:
     runner = _runner((FORWARD,))
     size = Size(batch=1, times=1, splines=2, side=8, flow=4)
     for name in ("fit_tps", "grid_sample", "tps_grid", "warp"):
-        runner.measure(Point(load(name), "small", size))
+        runner.run(Point(load(name), "small", size))
     sides = {case.op: set(case.passes[0].sides) for case in runner.cases}
     assert all({"fused", "eager", "copy"} <= found for found in sides.values())
     assert "torch.linalg.solve" in sides["fit_tps"]
@@ -177,7 +177,7 @@ def test_a_copy_moves_half_of_the_bytes_twice() -> None:
 
 def test_nothing_is_begun_after_the_time_budget() -> None:
     runner = _runner((FORWARD,), deadline=0.0)
-    runner.measure(Point(load("fit_tps"), "base", SMALL))
+    runner.run(Point(load("fit_tps"), "base", SMALL))
     assert not runner.cases
     assert [each.reason for each in runner.left_out] == ["the time budget was spent"]
 
