@@ -3,7 +3,7 @@
     python benchmarks/gpu.py                  on a machine with a GPU; `make gpu` does the same
     python benchmarks/gpu.py --cpu-rehearsal  the same steps without what needs a GPU, to try the script itself
 
-Each step's output goes to `<step>.log` in `benchmarks/results/<device>/gpu-<date>/`, what became of it to
+Each step's output goes to `<step>.log` in `benchmarks/results/<device>/<version>/gpu-<date>/`, what became of it to
 `summary.json`; a step that fails does not stop the next, except the build. Exit code 0 if all passed, 1 if one failed
 or could not run, 2 without a GPU.
 """
@@ -26,7 +26,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.ops.results import machine  # noqa: E402  # found through the line above
+import lami  # noqa: E402  # found through the line above
+from benchmarks.ops.machine import describe  # noqa: E402  # found through the line above
 from lami.environment import device_name  # noqa: E402
 
 
@@ -115,7 +116,7 @@ def run(step: Step, log: Path) -> dict[str, object]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build, tests, compute-sanitizer and benchmarks on a GPU.")
     parser.add_argument("--cpu-rehearsal", action="store_true", help="the steps that need no GPU, to try this script")
-    parser.add_argument("--output", type=Path, help="folder of the results instead of benchmarks/results/<device>")
+    parser.add_argument("--output", type=Path, help="folder of the results; benchmarks/results/<device>/<version>")
     options = parser.parse_args()
     if not options.cpu_rehearsal and not torch.cuda.is_available():
         print(
@@ -123,10 +124,10 @@ def main() -> int:
         )
         return 2
     device = torch.device("cpu" if options.cpu_rehearsal else "cuda")
-    results = options.output or ROOT / "benchmarks" / "results" / device_name(device)
+    results = options.output or ROOT / "benchmarks" / "results" / device_name(device) / lami.__version__
     folder = results.resolve() / f"gpu-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True)
-    summary: dict[str, object] = {"rehearsal": options.cpu_rehearsal, **machine(device, None)}
+    summary: dict[str, object] = {"rehearsal": options.cpu_rehearsal, **describe(device)}
     outcomes: dict[str, dict[str, object]] = {}
     for step in steps(folder, options.cpu_rehearsal):
         print(f"{step.name}: {folder / step.name}.log", flush=True)

@@ -1,7 +1,8 @@
 """Keypoints at several times."""
 
 from benchmarks.ops import eager
-from benchmarks.ops.cases import Benchmark, Case, Inputs, Size
+from benchmarks.ops.cases import Benchmark, Case, Size
+from benchmarks.ops.inputs import Inputs
 from lami import ops
 
 
@@ -15,7 +16,6 @@ BENCHMARK = Benchmark(
     "anytime_keypoints",
     setup,
     named={},
-    sweep=lambda side, batch: Size(batch=batch),
-    sided=False,
+    uses=("batch", "splines", "times"),
     limits="A few hundred numbers: only calling an op, checking its input and recording its gradient take time.",
 )

@@ -1,7 +1,8 @@
 """The dense motion network's input at several times."""
 
 from benchmarks.ops import eager
-from benchmarks.ops.cases import Benchmark, Case, Inputs, Size, Targets
+from benchmarks.ops.cases import Benchmark, Case, Size, Targets
+from benchmarks.ops.inputs import Inputs
 from lami import ops
 
 
@@ -17,5 +18,6 @@ BENCHMARK = Benchmark(
     "anytime_motion_features",
     setup,
     named={"B=4, T=3, K=10, N=5, 64x64": (Size(), Targets())},
+    uses=("batch", "side", "splines", "times", "channels", "dtype", "layout"),
     limits="One logarithm for each pixel, time, spline and control point, and reads of the source at scattered places.",
 )

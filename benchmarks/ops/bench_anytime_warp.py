@@ -2,7 +2,8 @@
 
 from benchmarks.ops import eager
 from benchmarks.ops.bench_warp import LEVELS
-from benchmarks.ops.cases import Benchmark, Case, Inputs, Size, Targets
+from benchmarks.ops.cases import Benchmark, Case, Size, Targets
+from benchmarks.ops.inputs import Inputs
 from lami import ops
 
 
@@ -10,7 +11,7 @@ def setup(size: Size, inputs: Inputs) -> Case:
     b, t = size.batch, size.times
     levels = [(channels, side * size.side // 256) for channels, side in LEVELS]
     features = [inputs.maps(b, channels, side) for channels, side in levels]
-    masks = [inputs.uniform(b, t, 1, side, side) for _, side in levels]
+    masks = [inputs.mask(b, t, 1, side, side) for _, side in levels]
     return Case((features, inputs.flow(b, t, side=size.flow), masks), ops.anytime_warp, eager.anytime_warp)
 
 
@@ -18,7 +19,8 @@ BENCHMARK = Benchmark(
     "anytime_warp",
     setup,
     named={"3 times, 4 levels of 256x256": (Size(side=256), Targets(both=3, memory=0.4))},
-    sweep=lambda side, batch: Size(batch=batch, side=side, flow=max(side // 4, 2)),
+    uses=("batch", "side", "times", "dtype", "layout"),
+    base=Size(side=64, flow=16),
     limits="Results and their gradients are three times the features: memory bandwidth. Results and gradients of the "
     "features alone are two thirds of the peak of eager PyTorch that takes one time after the other.",
 )

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from benchmarks.ops import bench_anytime_warp, eager
-from benchmarks.ops.cases import Benchmark, Case, Inputs, Size
+from benchmarks.ops.cases import Benchmark, Case, Size
+from benchmarks.ops.inputs import Inputs
 
 
 def setup(size: Size, inputs: Inputs) -> Case:

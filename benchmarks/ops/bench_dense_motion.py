@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.ops import eager
-from benchmarks.ops.cases import Benchmark, Case, Inputs, Size, Targets
+from benchmarks.ops.cases import Benchmark, Case, Size, Targets
+from benchmarks.ops.inputs import Inputs
 from lami import ops
 
 
@@ -27,7 +28,7 @@ def shared_grids(source: Tensor, logits: Tensor, driving: Tensor, kp_source: Ten
 
 def setup(size: Size, inputs: Inputs) -> Case:
     source = inputs.maps(size.batch, size.channels, size.side).detach()
-    logits = inputs.normal(size.batch, size.splines + 1, size.side, size.side)
+    logits = inputs.logits(size, size.side)
     return Case((source, logits, *inputs.keypoints(size), inputs.background(size.batch)), fused, shared_grids)
 
 
@@ -35,6 +36,7 @@ BENCHMARK = Benchmark(
     "dense_motion",
     setup,
     named={"B=4, K=10, N=5, 64x64": (Size(), Targets())},
+    uses=("batch", "side", "splines", "channels", "dtype", "layout"),
     limits="Logarithms: the splines are evaluated twice forwards and twice backwards, in eager PyTorch once each.",
     op="motion_features",
 )

@@ -1,16 +1,18 @@
 """Bilinear sampling; the other side is PyTorch's own kernel."""
 
-from benchmarks.ops import eager
-from benchmarks.ops.cases import Benchmark, Case, Inputs, Size
+from benchmarks.ops import eager, others
+from benchmarks.ops.cases import Benchmark, Case, Size
+from benchmarks.ops.inputs import Inputs
 from lami import ops
 
 
 def setup(size: Size, inputs: Inputs) -> Case:
-    features = inputs.maps(size.batch, size.channels, size.side)
+    arguments = (inputs.maps(size.batch, size.channels, size.side), inputs.flow(size.batch, side=size.side))
     return Case(
-        (features, inputs.flow(size.batch, side=size.side)),
+        arguments,
         lambda *tensors: ops.grid_sample(*tensors, align_corners=True),
-        lambda *tensors: eager.grid_sample(*tensors, align_corners=True),
+        eager.grid_sample,
+        lambda: {"flag_gems": others.flag_gems_grid_sample(*arguments)},
     )
 
 
@@ -18,6 +20,7 @@ BENCHMARK = Benchmark(
     "grid_sample",
     setup,
     named={},
-    sweep=lambda side, batch: Size(batch=batch, side=side, flow=side, channels=64),
+    uses=("batch", "side", "channels", "layout"),
+    base=Size(channels=64),
     limits="PyTorch's kernel does the same work: memory bandwidth bounds large calls, and calling an op small ones.",
 )

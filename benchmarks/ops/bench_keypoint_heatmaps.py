@@ -1,7 +1,8 @@
 """Differences of Gaussians around the keypoints of driving and source."""
 
 from benchmarks.ops import eager
-from benchmarks.ops.cases import Benchmark, Case, Inputs, Size
+from benchmarks.ops.cases import Benchmark, Case, Size
+from benchmarks.ops.inputs import Inputs
 from lami import ops
 
 
@@ -19,5 +20,6 @@ BENCHMARK = Benchmark(
     "keypoint_heatmaps",
     setup,
     named={},
+    uses=("batch", "side", "splines"),
     limits="The result is written once: memory bandwidth.",
 )

@@ -1,7 +1,8 @@
 """The dense motion network's input; gradients as in training: of keypoints and background, not of the image."""
 
 from benchmarks.ops import eager
-from benchmarks.ops.cases import Benchmark, Case, Inputs, Size, Targets
+from benchmarks.ops.cases import Benchmark, Case, Size, Targets
+from benchmarks.ops.inputs import Inputs
 from lami import ops
 
 
@@ -15,5 +16,6 @@ BENCHMARK = Benchmark(
     "motion_features",
     setup,
     named={"B=4, K=10, N=5, 64x64": (Size(), Targets(forward=10, both=6))},
+    uses=("batch", "side", "splines", "channels", "dtype", "layout"),
     limits="One logarithm for each pixel, spline and control point, and reads of the source at scattered places.",
 )

@@ -1,7 +1,8 @@
 """Splines evaluated at all pixels."""
 
-from benchmarks.ops import eager
-from benchmarks.ops.cases import Benchmark, Case, Inputs, Size
+from benchmarks.ops import eager, others
+from benchmarks.ops.cases import Benchmark, Case, Size
+from benchmarks.ops.inputs import Inputs
 from lami import ops
 
 
@@ -13,6 +14,7 @@ def setup(size: Size, inputs: Inputs) -> Case:
         (theta, weights, driving),
         lambda *splines: ops.tps_grid(*splines, (size.side, size.side)),
         lambda *splines: eager.tps_grid(*splines, (size.side, size.side)),
+        lambda: {"kornia": others.kornia_tps_grid(theta, weights, driving, size.side)},
     )
 
 
@@ -20,5 +22,6 @@ BENCHMARK = Benchmark(
     "tps_grid",
     setup,
     named={},
+    uses=("batch", "side", "splines"),
     limits="One logarithm for each pixel, spline and control point, forwards and again backwards.",
 )

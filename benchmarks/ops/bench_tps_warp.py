@@ -1,13 +1,14 @@
 """Blended flow and the image warped by it."""
 
 from benchmarks.ops import eager
-from benchmarks.ops.cases import Benchmark, Case, Inputs, Size, Targets
+from benchmarks.ops.cases import Benchmark, Case, Size, Targets
+from benchmarks.ops.inputs import Inputs
 from lami import ops
 
 
 def setup(size: Size, inputs: Inputs) -> Case:
     image = inputs.maps(size.batch, size.channels, size.side)
-    logits = inputs.normal(size.batch, size.splines + 1, size.flow, size.flow)
+    logits = inputs.logits(size, size.flow)
     arguments = (image, logits, *inputs.keypoints(size), inputs.background(size.batch))
     return Case(arguments, ops.tps_warp, eager.tps_warp)
 
@@ -16,5 +17,6 @@ BENCHMARK = Benchmark(
     "tps_warp",
     setup,
     named={"image 256x256, flow 64x64": (Size(side=256), Targets())},
+    uses=("batch", "side", "splines", "channels", "dtype", "layout"),
     limits="One logarithm for each pixel, spline and control point, forwards and again backwards.",
 )

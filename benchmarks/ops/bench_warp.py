@@ -1,7 +1,8 @@
 """One level of the generator's encoder: flow and mask resized, features sampled and masked."""
 
-from benchmarks.ops import eager
-from benchmarks.ops.cases import Benchmark, Case, Inputs, Size, Targets
+from benchmarks.ops import eager, others
+from benchmarks.ops.cases import Benchmark, Case, Size, Targets
+from benchmarks.ops.inputs import Inputs
 from lami import ops
 
 LEVELS = ((64, 256), (128, 128), (256, 64), (512, 32))
@@ -10,8 +11,14 @@ LEVELS = ((64, 256), (128, 128), (256, 64), (512, 32))
 
 def setup(size: Size, inputs: Inputs) -> Case:
     features = inputs.maps(size.batch, size.channels, size.side)
-    mask = inputs.uniform(size.batch, 1, size.flow, size.flow)
-    return Case((features, inputs.flow(size.batch, side=size.flow), mask), ops.warp, eager.warp)
+    mask = inputs.mask(size.batch, 1, size.flow, size.flow)
+    flow = inputs.flow(size.batch, side=size.flow)
+    return Case(
+        (features, flow, mask),
+        ops.warp,
+        eager.warp,
+        lambda: {"F.grid_sample": others.grid_sample_alone(features, flow)},
+    )
 
 
 BENCHMARK = Benchmark(
@@ -20,6 +27,7 @@ BENCHMARK = Benchmark(
     named={
         f"{channels}@{side}x{side}": (Size(side=side, channels=channels), Targets(both=2)) for channels, side in LEVELS
     },
-    sweep=lambda side, batch: Size(batch=batch, side=side, flow=max(side // 4, 2), channels=64),
+    uses=("batch", "side", "channels", "dtype", "layout"),
+    base=Size(flow=16, channels=64),
     limits="Features are read and written once forwards, and read, added to and written backwards: memory bandwidth.",
 )

@@ -13,11 +13,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-grid_sample = F.grid_sample
+
+def grid_sample(features: Tensor, grid: Tensor) -> Tensor:
+    return F.grid_sample(features, grid, align_corners=True)
 
 
 def fit_tps(control_points: Tensor, values: Tensor, regularization: float = 0.01) -> tuple[Tensor, Tensor]:
     """(B, K, N, 2) twice -> theta (B, K, 2, 3), weights (B, K, N, 2)."""
+    system, padded = _tps_system(control_points, values, regularization)
+    return _parts(torch.matmul(torch.inverse(system), padded))
+
+
+def solve_tps(control_points: Tensor, values: Tensor, regularization: float = 0.01) -> tuple[Tensor, Tensor]:
+    """The same by `torch.linalg.solve`, not TPSMM's way."""
+    return _parts(torch.linalg.solve(*_tps_system(control_points, values, regularization)))
+
+
+def _tps_system(control_points: Tensor, values: Tensor, regularization: float) -> tuple[Tensor, Tensor]:
+    """L (B, K, N + 3, N + 3) and the right side (B, K, N + 3, 2)."""
     b, k, n, _ = control_points.shape
     distance = torch.norm(control_points[:, :, :, None] - control_points[:, :, None], dim=4, p=2)
     radial = distance**2
@@ -26,9 +39,11 @@ def fit_tps(control_points: Tensor, values: Tensor, regularization: float = 0.01
     corner = control_points.new_zeros(b, k, 3, 3)
     system = torch.cat((torch.cat((radial, affine), dim=3), torch.cat((affine.transpose(2, 3), corner), dim=3)), dim=2)
     system = system + regularization * torch.eye(n + 3, dtype=system.dtype, device=system.device)
-    padded = torch.cat((values, values.new_zeros(b, k, 3, 2)), dim=2)
-    solution = torch.matmul(torch.inverse(system), padded)
-    return solution[:, :, n:].transpose(2, 3), solution[:, :, :n]
+    return system, torch.cat((values, values.new_zeros(b, k, 3, 2)), dim=2)
+
+
+def _parts(solution: Tensor) -> tuple[Tensor, Tensor]:
+    return solution[:, :, -3:].transpose(2, 3), solution[:, :, :-3]
 
 
 def identity_grid(size: tuple[int, int], like: Tensor) -> Tensor:

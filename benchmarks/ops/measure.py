@@ -1,7 +1,8 @@
-"""Agreement, time and peak memory of the functions of a case."""
+"""Passes, agreement and time of the functions of a case."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import timeit
@@ -13,33 +14,71 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.ops.cases import Case, flat
+from benchmarks.ops.cases import BACKWARD, BOTH, FORWARD, Case, flat, nbytes
 
 Run = Callable[[], list[Tensor]]
+Make = Callable[[], Run]
 
 _PATIENCE = 10.0
 """Seconds for all windows of a case, unless three of them take longer."""
 
 
-def forward(function: Callable[..., Any], case: Case) -> Run:
-    """Calls a function of the case as for inference; returns its results."""
+def passes(
+    function: Callable[..., Any], arguments: tuple[Any, ...], grads: list[Tensor] | None = None
+) -> dict[str, Make]:
+    """What a call does in each pass, made when it is needed: a graph that is kept takes memory.
 
-    def run() -> list[Tensor]:
-        with torch.no_grad():
-            return flat(function(*case.arguments))
+    Forward runs as for inference, without gradients. Backward goes through the graph of one call again and again. Both
+    are a step of training. `grads` are the results' gradients, random by default.
+    """
+    wanted = [tensor for tensor in flat(arguments) if tensor.requires_grad]
 
-    return run
+    def results_and_grads() -> tuple[list[Tensor], list[Tensor]]:
+        results = flat(function(*arguments))
+        return results, [torch.randn_like(result) for result in results] if grads is None else grads
+
+    def forward() -> Run:
+        def run() -> list[Tensor]:
+            with torch.no_grad():
+                return flat(function(*arguments))
+
+        return run
+
+    def backward() -> Run:
+        results, given = results_and_grads()
+        return lambda: list(torch.autograd.grad(results, wanted, given, retain_graph=True))
+
+    def both() -> Run:
+        _, given = results_and_grads()
+
+        def run() -> list[Tensor]:
+            results = flat(function(*arguments))
+            return [*results, *torch.autograd.grad(results, wanted, given)]
+
+        return run
+
+    return {FORWARD: forward, BACKWARD: backward, BOTH: both}
 
 
-def forward_backward(function: Callable[..., Any], case: Case, grads: list[Tensor]) -> Run:
-    """The same as for training, `grads` being the results' gradients; returns results and gradients."""
-    wanted = [tensor for tensor in case.tensors() if tensor.requires_grad]
+def widened(function: Callable[..., Any], dtypes: list[torch.dtype]) -> Callable[..., list[Tensor]]:
+    """For features narrower than float32: computes in float32, as autocast has PyTorch do, and rounds the results."""
 
-    def run() -> list[Tensor]:
-        results = flat(function(*case.arguments))
-        return [*results, *torch.autograd.grad(results, wanted, grads)]
+    def widen(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [widen(each) for each in value]
+        return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
 
-    return run
+    def call(*arguments: Any) -> list[Tensor]:
+        results = flat(function(*map(widen, arguments)))
+        return [result.to(dtype) for result, dtype in zip(results, dtypes, strict=True)]
+
+    return call
+
+
+def in_turn(runs: list[Run]) -> Run:
+    """Calls one after the other, time after time: the same work on other inputs."""
+    cycle = itertools.cycle(runs)
+    return lambda: next(cycle)()
 
 
 def disagreement(ours: list[Tensor], theirs: list[Tensor]) -> float:
@@ -56,56 +95,43 @@ def disagreement(ours: list[Tensor], theirs: list[Tensor]) -> float:
 def interleaved(runs: dict[str, Run], device: torch.device, window: float, windows: int) -> dict[str, list[float]]:
     """Seconds a call takes: all functions in turn, window after window, so that a busy machine harms them alike.
 
-    A window is as many calls as fill `window` seconds, at least one, after a call that warms up. On a GPU it ends when
-    the GPU has finished, and caches stay warm between calls.
+    A window is as many calls as fill `window` seconds, at least one, after calls that warm up. On a CPU caches stay
+    warm between calls. On a GPU each call is timed by events of its own after the L2 cache has been overwritten, and a
+    window gives their median.
     """
-
-    def clock() -> float:
+    clock = _gpu_window if device.type == "cuda" else _cpu_window
+    calls, longest = {}, window * len(runs)
+    for name, run in runs.items():
+        run()
+        start = perf_counter()
+        run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        return perf_counter()
-
-    timers = {name: timeit.Timer(run, timer=clock) for name, run in runs.items()}
-    calls = {}
-    longest = window * len(runs)
-    for name, timer in timers.items():
-        timer.timeit(1)
-        seconds = timer.timeit(1)
+        seconds = perf_counter() - start
         calls[name] = max(1, math.ceil(window / seconds))
         longest = max(longest, len(runs) * seconds)
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(max(3, min(windows, int(_PATIENCE / longest)))):
-        for name, timer in timers.items():
-            taken[name].append(timer.timeit(calls[name]) / calls[name])
+        for name, run in runs.items():
+            taken[name].append(clock(run, calls[name], window))
     return taken
+
+
+def _cpu_window(run: Run, calls: int, window: float) -> float:
+    return timeit.Timer(run).timeit(calls) / calls
+
+
+def _gpu_window(run: Run, calls: int, window: float) -> float:
+    from triton.testing import do_bench  # only on a GPU is there surely a Triton
+
+    milliseconds: float = do_bench(run, rep=math.ceil(1e3 * window), return_mode="median")
+    return milliseconds / 1e3
 
 
 def percentiles(seconds: list[float]) -> tuple[float, float, float]:
     """20th, 50th and 80th."""
     fifths = statistics.quantiles(seconds, n=5, method="inclusive")
     return fifths[0], statistics.median(seconds), fifths[3]
-
-
-def bytes_moved(case: Case, results: list[Tensor], backward: bool) -> int:
-    """What any implementation has to read and write, each tensor once a pass.
-
-    Forwards arguments in and results out, backwards arguments and gradients of results in and gradients out.
-    """
-    arguments, results_bytes = sum(map(_bytes, case.tensors())), sum(map(_bytes, results))
-    gradients = sum(_bytes(tensor) for tensor in case.tensors() if tensor.requires_grad)
-    return (arguments + results_bytes) * (2 if backward else 1) + (gradients if backward else 0)
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
-def bandwidth(device: torch.device) -> float:
-    """Bytes a second that the device reads and writes in a long copy."""
-    source = torch.empty(2**30, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    seconds = interleaved({"copy": lambda: [target.copy_(source)]}, device, window=0.1, windows=5)["copy"]
-    return 2 * _bytes(source) / statistics.median(seconds)
 
 
 class _Allocations(TorchDispatchMode):
@@ -118,7 +144,7 @@ class _Allocations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if not func.is_view:
-            self.total += sum(map(_bytes, flat(result)))
+            self.total += nbytes(flat(result))
         return result
 
 
@@ -126,4 +152,4 @@ def expected_bytes(case: Case) -> int:
     """About what eager PyTorch needs forwards and backwards, from a case on the meta device: nothing is computed."""
     with _Allocations() as allocations:
         case.eager(*case.arguments)
-    return 2 * allocations.total + sum(map(_bytes, case.tensors()))
+    return 2 * allocations.total + nbytes(case.tensors())

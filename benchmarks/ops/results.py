@@ -1,18 +1,16 @@
-"""The file that a run of the benchmarks leaves."""
+"""The file that a run leaves: the one place that says what is in it."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field
-
-from lami.environment import describe_machine
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmarks" / "results"
+"""<device>/<version of lami>/ops/<date>-<commit>.json"""
 
 
 class _Record(BaseModel):
@@ -27,23 +25,45 @@ class Side(_Record):
     p80_ms: float = Field(gt=0)
     windows: int = Field(ge=3)
     peak_bytes: int = Field(ge=0)
-    bandwidth_percent: float | None = None
 
 
 class Pass(_Record):
-    """Forward, or forward and backward. Ratios say how many times less the fused op needs than eager."""
+    """Sides by name: `fused` is ours, `eager` what it is compared with, `copy` one of as many bytes; others as run.
 
-    name: Literal["forward", "forward + backward"]
-    fused: Side
-    eager: Side
-    compiled: Side | None = None
+    Attributes:
+        target: times faster than eager that is wanted.
+        memory_target: peak memory that is wanted, as a part of eager's.
+    """
+
+    name: Literal["forward", "backward", "forward + backward"]
+    sides: dict[str, Side]
     bytes_moved: int = Field(ge=0)
     target: float
     memory_target: float | None = None
 
+    @model_validator(mode="after")
+    def _has_both_sides(self) -> Self:
+        if not {"fused", "eager"} <= self.sides.keys():
+            raise ValueError("a pass needs the sides fused and eager")
+        return self
+
+    @property
+    def fused(self) -> Side:
+        return self.sides["fused"]
+
+    @property
+    def eager(self) -> Side:
+        return self.sides["eager"]
+
     @property
     def ratio(self) -> float:
+        """How many times less time the fused op takes than eager."""
         return self.eager.median_ms / self.fused.median_ms
+
+    @property
+    def of_copy(self) -> float | None:
+        """Bandwidth that the fused op achieves, as a part of what a copy of as many bytes achieves."""
+        return self.sides["copy"].median_ms / self.fused.median_ms if "copy" in self.sides else None
 
     @property
     def memory(self) -> float:
@@ -60,6 +80,8 @@ class CaseResult(_Record):
     case: str
     named: bool
     size: dict[str, int]
+    dtype: str = "float32"
+    channels_last: bool = False
     backend: str
     relative_error: float = Field(ge=0)
     passes: list[Pass]
@@ -77,30 +99,42 @@ class Run(_Record):
     Attributes:
         device: short name, that of the folder of results.
         processor, threads, cores: of the CPU.
-        bandwidth_gb_s: of a copy on the GPU, measured.
+        clocks_mhz: by part, at the start.
+        missing: implementations that were not measured, and why.
         limits: by op, what keeps it from being faster.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     date: datetime
     commit: str
     dirty: bool
     device: str
     gpu: str | None
+    driver: str | None
     processor: str
     cores: int
     threads: int
+    clocks_mhz: dict[str, float]
     load: float
     versions: dict[str, str]
-    dtype: str
+    command: str
     window_s: float
-    bandwidth_gb_s: float | None
     limits: dict[str, str]
+    missing: dict[str, str]
     cases: list[CaseResult]
     left_out: list[LeftOut]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _upgrade(cls, data: Any) -> Any:
+        return _from_version_1(data) if isinstance(data, dict) and data.get("schema_version") == 1 else data
+
     def save(self, folder: Path) -> Path:
-        """Write `<date>-<commit>.json`, never over another run."""
+        """Write `<date>-<commit>.json`, never over another run.
+
+        Raises:
+            FileExistsError: there is such a file.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.date:%Y%m%d-%H%M%S}-{self.commit[:8]}.json"
         with path.open("x") as file:
@@ -108,6 +142,18 @@ class Run(_Record):
         return path
 
 
-def machine(device: torch.device, bandwidth: float | None) -> dict[str, object]:
-    """The fields of a run that tell where it ran, and with what."""
-    return describe_machine(device) | {"bandwidth_gb_s": None if bandwidth is None else bandwidth / 1e9}
+def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 had three fixed sides, one dtype, and neither clocks nor the command; its numbers stay as they are."""
+    sides = {"fused": "fused", "eager": "eager", "compiled": "torch.compile"}
+
+    def upgraded(each: dict[str, Any]) -> dict[str, Any]:
+        found = {sides[old]: each[old] for old in sides if each.get(old) is not None}
+        found = {name: {k: v for k, v in side.items() if k != "bandwidth_percent"} for name, side in found.items()}
+        return {key: value for key, value in each.items() if key not in sides} | {"sides": found}
+
+    cases = [
+        case | {"dtype": data["dtype"], "passes": [upgraded(each) for each in case["passes"]]} for case in data["cases"]
+    ]
+    kept = {key: value for key, value in data.items() if key not in ("dtype", "bandwidth_gb_s")}
+    added = {"schema_version": 2, "command": "unknown", "driver": None, "clocks_mhz": {}, "missing": {}}
+    return kept | added | {"cases": cases}

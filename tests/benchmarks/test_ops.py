@@ -1,19 +1,22 @@
-"""The benchmarks measure what they say, agree with the other side, and leave files that the report can read."""
+"""The benchmarks measure what they say, and all sides agree."""
 
 from __future__ import annotations
 
 import itertools
-import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
-from pydantic import ValidationError
 
-from benchmarks.ops import eager, measure, report
-from benchmarks.ops.__main__ import NAMES, Options, load, main
-from benchmarks.ops.cases import Case, Inputs, Size
-from benchmarks.ops.results import FOLDER, Run
+from benchmarks.ops import eager, measure, others
+from benchmarks.ops.__main__ import Options, main
+from benchmarks.ops.cases import BACKWARD, BOTH, FORWARD, Case, Other, Size, flat
+from benchmarks.ops.catalogue import NAMES, load
+from benchmarks.ops.inputs import Inputs
+from benchmarks.ops.plan import PARAMETERS, Point, points
+from benchmarks.ops.results import Run
+from benchmarks.ops.runner import AGREEMENT, Runner, disagreement
 from lami.bench.memory import peak_bytes
 
 CPU = torch.device("cpu")
@@ -23,9 +26,9 @@ SMALL = Size(batch=2, side=16, flow=8, times=2, splines=3)
 @pytest.mark.parametrize("name", NAMES)
 def test_both_sides_agree_with_gradients(name: str) -> None:
     case = load(name).setup(SMALL, Inputs(CPU, torch.float64))
-    results = measure.forward(case.eager, case)()
+    results = flat(case.eager(*case.arguments))
     grads = [torch.randn_like(result) for result in results]
-    fused, theirs = (measure.forward_backward(side, case, grads)() for side in (case.fused, case.eager))
+    fused, theirs = (measure.passes(side, case.arguments, grads)[BOTH]()() for side in (case.fused, case.eager))
     assert len(fused) > len(results)
     assert measure.disagreement(fused, theirs) < 1e-6
 
@@ -65,8 +68,30 @@ def test_peak_memory_counts_what_lives_at_the_same_time() -> None:
 def test_bytes_moved() -> None:
     x, y = torch.zeros(10, requires_grad=True), torch.zeros(10)
     case = Case((x, [y]), torch.add, torch.add)
-    assert measure.bytes_moved(case, [x], backward=False) == 3 * 40
-    assert measure.bytes_moved(case, [x], backward=True) == 7 * 40
+    moved = {name: case.bytes_moved([x], name) for name in (FORWARD, BACKWARD, BOTH)}
+    assert moved == {FORWARD: 3 * 40, BACKWARD: 4 * 40, BOTH: 7 * 40}
+
+
+def test_passes_compute_what_they_are_called_after() -> None:
+    x, calls = torch.ones(3, requires_grad=True), []
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        calls.append(torch.is_grad_enabled())
+        return 2 * x
+
+    made = measure.passes(double, (x,), [torch.ones(3)])
+    assert made[FORWARD]()()[0].grad_fn is None
+    assert calls == [False]
+    backward = made[BACKWARD]()
+    for _ in range(2):
+        torch.testing.assert_close(backward(), [torch.full((3,), 2.0)])
+    assert calls == [False, True]  # one graph for all backward passes
+    torch.testing.assert_close(made[BOTH]()(), [2 * x, torch.full((3,), 2.0)])
+
+
+def test_copies_of_the_inputs_take_turns() -> None:
+    run = measure.in_turn([lambda i=i: [torch.tensor(i)] for i in range(3)])
+    assert [int(run()[0]) for _ in range(5)] == [0, 1, 2, 0, 1]
 
 
 def test_windows_are_long_enough_and_in_turn() -> None:
@@ -87,73 +112,91 @@ def test_expected_memory_grows_with_the_size_and_costs_none() -> None:
     assert large == pytest.approx(4 * small, rel=0.05)
 
 
-@pytest.fixture
-def run_file(tmp_path: Path) -> Path:
-    options = Options(ops=("fit_tps",), threads=1, sizes=("16x1",), windows=3, output=tmp_path)
-    assert main(options) == 0
-    (path,) = tmp_path.glob("*.json")
-    return path
+def test_sweep_changes_one_parameter_at_a_time() -> None:
+    warp = load("warp")
+    found = points([warp], PARAMETERS)
+    keys = [(point.size, point.dtype, point.channels_last) for point in found]
+    assert len(keys) == len(set(keys))
+    assert [point.named for point in found[:5]] == [True] * 4 + [False]
+    for point in found[5:]:
+        assert (point.dtype != "float32") + point.channels_last + (point.size != warp.base) == 1
+    sides = [point.size for point in found if point.name.startswith("side")]
+    assert {size.side for size in sides} == {128, 512, 1024}  # 256 has targets of its own
+    assert all(size.flow == size.side // 4 for size in sides)
+    assert not any(point.name.startswith("times") for point in found)
+    assert [point.size for point in points([warp], PARAMETERS, base_only=True)] == [warp.base]
 
 
-@pytest.mark.slow
-def test_run_leaves_a_file_for_the_report(run_file: Path) -> None:
-    run = Run.model_validate_json(run_file.read_text())
-    assert {case.case for case in run.cases} == {"120 systems", "batch 1"}
-    named = next(case for case in run.cases if case.named)
-    assert [each.target for each in named.passes] == [5, 5]
-    assert run.versions["torch"] == torch.__version__
-    text = report.tables(run, "results/x.json")
-    assert f"{named.passes[0].ratio:.1f}x" in text
-    assert run.commit[:8] in text
-    with pytest.raises(FileExistsError):
-        run.save(run_file.parent)
+@pytest.mark.parametrize("name", [name for name in NAMES if "dtype" in load(name).uses])
+def test_features_in_bfloat16_and_channels_last(name: str) -> None:
+    """Coordinates stay float32, and the other side computes in float32."""
+    size, benchmark = Size(batch=2, side=32, flow=8, times=2, splines=3), load(name)
+    rounded, exact = (
+        disagreement(Point(benchmark, "", size, **form).case_to_check(CPU))
+        for form in ({"dtype": "bfloat16"}, {"channels_last": True})
+    )
+    assert exact < AGREEMENT["float32"] < rounded < AGREEMENT["bfloat16"]
+
+
+def _runner(passes: tuple[str, ...], deadline: float = math.inf) -> Runner:
+    return Runner(CPU, passes, windows=3, memory=1.0, compile=False, deadline=deadline, window=1e-4)
+
+
+def test_all_sides_are_measured_or_missing_with_a_reason() -> None:
+    runner = _runner((FORWARD,))
+    size = Size(batch=1, times=1, splines=2, side=8, flow=4)
+    for name in ("fit_tps", "grid_sample", "tps_grid", "warp"):
+        runner.run(Point(load(name), "small", size))
+    sides = {case.op: set(case.passes[0].sides) for case in runner.cases}
+    assert all({"fused", "eager", "copy"} <= found for found in sides.values())
+    assert "torch.linalg.solve" in sides["fit_tps"]
+    assert "F.grid_sample" in sides["warp"]
+    assert runner.missing["flag_gems"] == "flag_gems runs on GPUs only"
+    for name in ("fit_tps", "tps_grid"):
+        assert "kornia" in sides[name] or runner.missing["kornia"] == "kornia is not installed"
+    assert all("copy" in each.sides for case in runner.cases for each in case.passes)
+    assert not runner.disagreeing()
+
+
+def test_another_implementation_that_computes_something_else_is_found() -> None:
+    def setup(size: Size, inputs: Inputs) -> Case:
+        x = (inputs.normal(size.side),)
+        return Case(x, torch.sin, torch.sin, lambda: {"wrong": Other(torch.cos, x)})
+
+    assert disagreement(setup(Size(), Inputs(CPU))) > AGREEMENT["float32"]
+
+
+def test_a_copy_moves_half_of_the_bytes_twice() -> None:
+    copy = others.copy(1000, CPU)
+    target, source = copy.arguments
+    assert source.nbytes == target.nbytes == 500
+    source.fill_(7)
+    copy.function(target, source)
+    assert bool((target == 7).all())
+
+
+def test_nothing_is_begun_after_the_time_budget() -> None:
+    runner = _runner((FORWARD,), deadline=0.0)
+    runner.run(Point(load("fit_tps"), "base", SMALL))
+    assert not runner.cases
+    assert [each.reason for each in runner.left_out] == ["the time budget was spent"]
 
 
 def test_memory_bound_leaves_cases_out(tmp_path: Path) -> None:
-    assert main(Options(ops=("tps_grid",), threads=1, sizes=("64x4",), memory=1e-6, output=tmp_path)) == 0
+    options = Options(ops=("tps_grid",), threads=1, parameters=("batch",), memory=1e-6, output=tmp_path)
+    assert main(options) == 0
     (path,) = tmp_path.glob("*.json")
     run = Run.model_validate_json(path.read_text())
     assert not run.cases
-    assert [case.op for case in run.left_out] == ["tps_grid"]
-    assert "tps_grid, 64x64, batch 4" in report.tables(run, "results/x.json")
+    assert {case.op for case in run.left_out} == {"tps_grid"}
+    assert all("eager PyTorch would need" in case.reason for case in run.left_out)
 
 
-def test_unknown_benchmark_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(Options(ops=("wrap",))) == 2
-    assert "wrap" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*/ops/*.json")), ids=lambda path: path.name)
-def test_stored_results_fit_the_schema(path: Path) -> None:
-    run = Run.model_validate_json(path.read_text())
-    assert run.device == path.parents[1].name
-    assert all(len(case.passes) == 2 for case in run.cases)
-    broken = json.loads(path.read_text())
-    del broken["commit"]
-    with pytest.raises(ValidationError):
-        Run.model_validate(broken)
-
-
-def test_sweep_repeats_no_case() -> None:
-    for name in NAMES:
-        sizes = [size for size, _ in load(name).sizes([(16, 1), (64, 4), (128, 4), (64, 4)]).values()]
-        assert len(sizes) == len(set(sizes))
-
-
-def test_report_marks_misses() -> None:
-    side = {"median_ms": 2.0, "p20_ms": 2.0, "p80_ms": 2.0, "windows": 3, "peak_bytes": 100}
-    fast = side | {"median_ms": 1.0, "peak_bytes": 50}
-    each = {"fused": fast, "eager": side, "bytes_moved": 1, "target": 3.0}
-    passes = [{"name": name, **each} for name in ("forward", "forward + backward")]
-    case = {"op": "warp", "case": "one", "named": True, "size": {"batch": 1, "side": 8}, "backend": "native"}
-    facts = {"date": "2026-01-01T00:00:00Z", "commit": "0" * 40, "dirty": True, "device": "cpu-2core", "gpu": None}
-    facts |= {"processor": "x", "cores": 2, "threads": 2, "load": 0.5, "versions": {}, "dtype": "float32"}
-    run = Run.model_validate(
-        facts
-        | {"window_s": 0.1, "bandwidth_gb_s": None, "limits": {"warp": "Bandwidth."}, "left_out": []}
-        | {"cases": [case | {"relative_error": 0.0, "passes": passes}]}
-    )
-    text = report.tables(run, "results/x.json")
-    assert "**2.0x (wanted 3x)**" in text
-    assert "- `warp`: Bandwidth." in text
-    assert "50 %" in text
+@pytest.mark.parametrize(
+    ("wrong", "said"), [({"ops": ("wrap",)}, "wrap"), ({"parameters": ("time",)}, "times"), ({"passes": ("up",)}, "up")]
+)
+def test_unknown_choices_are_named(
+    wrong: dict[str, tuple[str, ...]], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(Options(**wrong)) == 2
+    assert said in capsys.readouterr().err

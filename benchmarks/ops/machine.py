@@ -1,0 +1,60 @@
+"""What lami.environment does not tell: clocks and the driver, which move figures."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from lami.environment import describe_machine
+
+_CLOCKS = {"clocks.sm": "sm", "clocks.mem": "memory", "clocks.max.sm": "sm, highest"}
+
+
+def describe(device: torch.device) -> dict[str, object]:
+    """The fields of a run that tell where it ran, with what, and how it was started."""
+    command = shlex.join([Path(sys.executable).name, *_program(), *sys.argv[1:]])
+    facts = describe_machine(device) | {"command": command, "driver": None, "clocks_mhz": cpu_clocks()}
+    if device.type == "cuda" and (answer := _nvidia_smi("driver_version", *_CLOCKS)) is not None:
+        facts["driver"] = answer[0]
+        facts["clocks_mhz"] |= {
+            name: float(value) for name, value in zip(_CLOCKS.values(), answer[1:], strict=True) if value.isdigit()
+        }
+    return facts
+
+
+def memory(device: torch.device) -> int:
+    """Bytes."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def cpu_clocks() -> dict[str, float]:
+    """MHz, the median of all cores; empty where the system does not tell."""
+    try:
+        found = re.findall(r"^cpu MHz\s*:\s*([\d.]+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = []
+    return {"cpu": statistics.median(map(float, found))} if found else {}
+
+
+def _program() -> list[str]:
+    """A module that Python was told to run, or a file."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return [sys.argv[0]] if spec is None else ["-m", spec.name.removesuffix(".__main__")]
+
+
+def _nvidia_smi(*fields: str) -> list[str] | None:
+    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits", "--id=0"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return [field.strip() for field in answer.stdout.split(",")] if answer.returncode == 0 else None

@@ -1,0 +1,88 @@
+"""Which sizes are measured, in order: everything a little before anything thoroughly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks.ops.cases import Benchmark, Case, Size, Targets
+from benchmarks.ops.inputs import Inputs
+
+SWEEPS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "batch": ((1, 16, 64), (2, 8, 32)),
+    "side": ((128, 256, 512), (1024,)),
+    "splines": ((1, 4, 32), (2, 8, 16)),
+    "times": ((1, 5, 9), (2, 7)),
+    "channels": ((1, 16, 256), (4, 32)),
+}
+"""Values of each parameter around the base, those measured first and those that fill the gaps."""
+PARAMETERS = (*SWEEPS, "dtype", "layout")
+
+
+NOTHING_SLOWER = Targets()
+
+
+@dataclass(frozen=True)
+class Point:
+    """A case to be made: a size, the dtype of features, and their layout."""
+
+    benchmark: Benchmark
+    name: str
+    size: Size
+    targets: Targets = NOTHING_SLOWER
+    named: bool = False
+    dtype: str = "float32"
+    channels_last: bool = False
+
+    def case(self, device: torch.device, seed: int = 0) -> Case:
+        features: torch.dtype = getattr(torch, self.dtype)
+        return self.benchmark.setup(self.size, Inputs(device, torch.float32, features, self.channels_last, seed))
+
+    def case_to_check(self, device: torch.device) -> Case:
+        """In double precision: in single, two roundings may take the gradient of different sides of a kink of bilinear
+        sampling. Features narrower than float32 remain so."""
+        if self.dtype != "float32":
+            return self.case(device)
+        return self.benchmark.setup(self.size, Inputs(device, torch.float64, channels_last=self.channels_last))
+
+
+def points(benchmarks: Iterable[Benchmark], parameters: Iterable[str], base_only: bool = False) -> list[Point]:
+    """Sizes with targets of their own and bases first, then one parameter at a time around the base."""
+    benchmarks, parameters = list(benchmarks), list(parameters)
+    named = [
+        Point(benchmark, name, size, targets, named=True)
+        for benchmark in benchmarks
+        for name, (size, targets) in benchmark.named.items()
+    ]
+    bases = [Point(benchmark, "base", benchmark.base) for benchmark in benchmarks]
+    if base_only:
+        return bases
+    swept = [
+        point
+        for round in (0, 1)
+        for parameter in parameters
+        for benchmark in benchmarks
+        if parameter in benchmark.uses
+        for point in _sweep(benchmark, parameter, round)
+    ]
+    known: set[tuple[object, ...]] = set()
+    return [point for point in (*named, *bases, *swept) if not _seen(point, known)]
+
+
+def _sweep(benchmark: Benchmark, parameter: str, round: int) -> Iterator[Point]:
+    if parameter in SWEEPS:
+        for value in SWEEPS[parameter][round]:
+            yield Point(benchmark, f"{parameter} {value}", benchmark.base.at(parameter, value))
+    elif round == 0 and parameter == "dtype":
+        yield Point(benchmark, "bfloat16", benchmark.base, dtype="bfloat16")
+    elif round == 0:
+        yield Point(benchmark, "channels_last", benchmark.base, channels_last=True)
+
+
+def _seen(point: Point, known: set[tuple[object, ...]]) -> bool:
+    key = (point.benchmark.name, point.size, point.dtype, point.channels_last)
+    seen = key in known
+    known.add(key)
+    return seen

@@ -1,0 +1,175 @@
+"""Tables of a run, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmarks.ops.growth import LINEAR, PARAMETERS, Growth, growths
+from benchmarks.ops.results import CaseResult, Pass, Run, Side
+
+
+def section(run: Run, source: str) -> str:
+    """What the README tells of a run, whose file is `source`: where it ran, the important cases, growth, and misses."""
+    stem = Path(source).with_suffix("")
+    named = [case for case in run.cases if case.named]
+    swept = [case for case in run.cases if not case.named]
+    missed = [(case, each) for case in run.cases for each in case.passes if each.missed]
+    parts = [f"### {run.gpu or run.device}", where(run, source)]
+    if named:
+        parts += ["Cases with targets of their own (others: not slower than eager):", _named(named)]
+    if swept:
+        parts += ["Other sizes, times faster than eager as lowest, median and highest:", _ranges(swept)]
+    parts += [f"![Times faster than eager, by size]({stem}.png)"]
+    if found := growths(run):
+        parts += [_growth(found, stem)]
+    total = sum(len(case.passes) for case in run.cases)
+    parts += [_missed(run, missed) if missed else f"All {total} measurements reach their target."]
+    if run.left_out:
+        parts += ["Left out:", _left_out(run)]
+    if run.missing:
+        parts += ["Not measured: " + "; ".join(f"{side} ({reason})" for side, reason in run.missing.items()) + "."]
+    return "\n\n".join(parts)
+
+
+def everything(run: Run, source: str) -> str:
+    """All cases, passes and implementations, one a line."""
+    head = ["op", "case", "pass", "side", "ms (p20 to p80)", "ours faster", "MB moved", "of a copy", "peak MB"]
+    rows = []
+    for case in run.cases:
+        for each in case.passes:
+            copy = each.sides.get("copy")
+            for name, side in each.sides.items():
+                ratio = "" if name == "fused" else f"{side.median_ms / each.fused.median_ms:.2f}x"
+                of_copy = f"{100 * copy.median_ms / side.median_ms:.0f} %" if copy else "-"
+                row = [f"`{case.op}`", case.case, each.name, "ours" if name == "fused" else name, milliseconds(side)]
+                rows.append([*row, ratio, f"{each.bytes_moved / 1e6:.2f}", of_copy, f"{side.peak_bytes / 1e6:.2f}"])
+    return "\n\n".join([f"# {run.gpu or run.device}", where(run, source), table(head, rows)]) + "\n"
+
+
+def where(run: Run, source: str) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items() if version != "none")
+    clocks = ", ".join(f"{part} {mhz:.0f} MHz" for part, mhz in run.clocks_mhz.items())
+    return (
+        f"{run.processor}, {run.cores} cores, {run.threads} used"
+        + (f"; {clocks}" if clocks else "")
+        + (f"; driver {run.driver}" if run.driver else "")
+        + f"; {versions}; commit {run.commit[:8]}{' with changes' if run.dirty else ''}; {run.date:%Y-%m-%d}; load "
+        + f"average {run.load} at the start. Numbers: [{Path(source).name}]({source})."
+    )
+
+
+def table(head: list[str], rows: Iterable[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+def milliseconds(side: Side) -> str:
+    low, middle, high = (f"{ms:.{2 if ms < 10 else 0}f}" for ms in (side.p20_ms, side.median_ms, side.p80_ms))
+    return f"{middle} ({low} to {high})"
+
+
+def _ratio(each: Pass) -> str:
+    text = f"{each.ratio:.1f}x" + (f" (wanted {each.target:g}x)" if each.target != 1 else "")
+    return f"**{text}**" if each.ratio < each.target else text
+
+
+def _memory(each: Pass) -> str:
+    text = f"{100 * each.memory:.0f} %"
+    if each.memory_target is None:
+        return text
+    text += f" (wanted {100 * each.memory_target:.0f} %)"
+    return f"**{text}**" if each.memory > each.memory_target else text
+
+
+def _named(cases: list[CaseResult]) -> str:
+    passes = [each for case in cases for each in case.passes]
+    others = [name for name in dict.fromkeys(name for each in passes for name in each.sides) if name not in _OWN]
+    copied = any(each.of_copy for each in passes)
+    head = [
+        "op",
+        "case",
+        "pass",
+        "ours, ms (p20 to p80)",
+        "eager",
+        "times faster",
+        *(f"than {name}" for name in others),
+    ]
+    head += [*(["of a copy's bandwidth"] if copied else []), "MB moved", "peak memory of eager's"]
+    rows = []
+    for case in cases:
+        for each in case.passes:
+            row = [f"`{case.op}`", case.case, each.name, milliseconds(each.fused), milliseconds(each.eager)]
+            row += [_ratio(each), *(_times_faster(each, name) for name in others)]
+            row += [f"{100 * (each.of_copy or 0):.0f} %"] if copied else []
+            rows.append([*row, f"{each.bytes_moved / 1e6:.1f}", _memory(each)])
+    return table(head, rows)
+
+
+_OWN = ("fused", "eager", "copy")
+
+
+def _times_faster(each: Pass, name: str) -> str:
+    if name not in each.sides:
+        return "-"
+    ratio = each.sides[name].median_ms / each.fused.median_ms
+    return f"**{ratio:.1f}x**" if ratio < 1 else f"{ratio:.1f}x"
+
+
+def _ranges(cases: list[CaseResult]) -> str:
+    rows = []
+    names = [each.name for each in cases[0].passes]
+    for op in dict.fromkeys(case.op for case in cases):
+        mine = [case for case in cases if case.op == op]
+        columns = []
+        for index in range(len(names)):
+            ratios = sorted(case.passes[index].ratio for case in mine)
+            columns.append(f"{ratios[0]:.1f}x, {ratios[len(ratios) // 2]:.1f}x, {ratios[-1]:.1f}x")
+        memory = sorted(case.passes[-1].memory for case in mine)
+        columns.append(f"{100 * memory[0]:.0f} to {100 * memory[-1]:.0f} %")
+        rows.append([f"`{op}`", str(len(mine)), *columns])
+    return table(["op", "sizes", *names, "peak memory of eager's"], rows)
+
+
+def _growth(found: list[Growth], stem: Path) -> str:
+    """Exponents of ours, and of eager in brackets."""
+
+    def cell(each: Growth | None, what: str) -> str:
+        if each is None:
+            return "-"
+        ours, eager = (each.exponent(getattr(each, what)[side]) for side in ("fused", "eager"))
+        text = "-" if ours is None else f"{ours:.2f}"
+        beside = "-" if eager is None else f"{eager:.2f}"
+        return f"**{text}** ({beside})" if ours is not None and ours > LINEAR else f"{text} ({beside})"
+
+    parameters = [name for name in PARAMETERS if any(each.parameter == name for each in found)]
+    head = ["op", *(f"{what}, {PARAMETERS[name]}" for name in parameters for what in ("time", "memory"))]
+    by_key = {(each.op, each.parameter): each for each in found}
+    rows = [
+        [f"`{op}`", *(cell(by_key.get((op, name)), what) for name in parameters for what in ("time", "memory"))]
+        for op in dict.fromkeys(each.op for each in found)
+    ]
+    said = (
+        "Growth: exponents of time and peak memory, ours and in brackets eager's, fitted by least squares to the upper "
+        f"half of the sizes of the last pass; above {LINEAR}, more than proportional, ours is bold."
+    )
+    plots = f"Growth of [time]({stem}-time.png) and [memory]({stem}-memory.png) by size."
+    return "\n\n".join([said, table(head, rows), plots])
+
+
+def _missed(run: Run, missed: list[tuple[CaseResult, Pass]]) -> str:
+    lines = ["Below their target, and what limits them:", ""]
+    for op in dict.fromkeys(case.op for case, _ in missed):
+        lines.append(f"- `{op}`: {run.limits[op]}")
+        for case, each in missed:
+            if case.op == op:
+                memory = f", {_memory(each)} of the memory" if each.memory_target is not None else ""
+                lines.append(f"  - {case.case}, {each.name}: {_ratio(each)}{memory}")
+    return "\n".join(lines)
+
+
+def _left_out(run: Run) -> str:
+    reasons = dict.fromkeys(each.reason for each in run.left_out)
+    cases = {
+        reason: [f"{each.op}, {each.case}" for each in run.left_out if each.reason == reason] for reason in reasons
+    }
+    return "\n".join(f"- {'; '.join(names)}: {reason}." for reason, names in cases.items())

@@ -1,0 +1,128 @@
+"""Files of results: their schema, the tables and plots made from them, and whether the README has the latest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from benchmarks.ops import growth, report, tables
+from benchmarks.ops.__main__ import Options, main
+from benchmarks.ops.results import FOLDER, Run
+
+STORED = sorted(FOLDER.glob("*/*/ops/*.json"))
+
+
+def side(ms: float, peak: int = 100) -> dict[str, Any]:
+    return {"median_ms": ms, "p20_ms": ms, "p80_ms": ms, "windows": 3, "peak_bytes": peak}
+
+
+def case(batch: int, sides: dict[str, Any], named: bool = False, target: float = 1.0) -> dict[str, Any]:
+    both = {"name": "forward + backward", "sides": sides, "bytes_moved": 4_000_000, "target": target}
+    size = {"batch": batch, "side": 8, "flow": 8, "channels": 3, "times": 1, "splines": 1}
+    facts = {"op": "warp", "case": f"batch {batch}", "named": named, "size": size, "backend": "native"}
+    return facts | {"relative_error": 0.0, "passes": [both]}
+
+
+def run(*cases: dict[str, Any], **changes: Any) -> Run:
+    facts = {"date": "2026-01-01T00:00:00Z", "commit": "0" * 40, "dirty": True, "device": "cpu-2core", "gpu": None}
+    facts |= {"driver": None, "processor": "x", "cores": 2, "threads": 2, "clocks_mhz": {"cpu": 2700.0}, "load": 0.5}
+    facts |= {"versions": {}, "command": "python -m benchmarks.ops", "window_s": 0.1, "limits": {"warp": "Bandwidth."}}
+    return Run.model_validate(facts | {"missing": {}, "left_out": [], "cases": list(cases)} | changes)
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.name)
+def test_stored_results_fit_the_schema(path: Path) -> None:
+    stored = Run.model_validate_json(path.read_text())
+    assert stored.device == path.parents[2].name
+    assert stored.versions["lami"] == path.parents[1].name
+    broken = json.loads(path.read_text())
+    del broken["commit"]
+    with pytest.raises(ValidationError):
+        Run.model_validate(broken)
+
+
+def test_readme_and_tables_are_made_from_the_latest_results() -> None:
+    assert report.check(report.README, FOLDER) == []
+
+
+def test_numbers_of_version_1_stay_as_they_are() -> None:
+    old = json.loads(next(path for path in STORED if json.loads(path.read_text())["schema_version"] == 1).read_text())
+    new = Run.model_validate(old)
+    assert new.schema_version == 2
+    for before, after in zip(old["cases"], new.cases, strict=True):
+        for one, other in zip(before["passes"], after.passes, strict=True):
+            for name, found in (("fused", other.fused), ("eager", other.eager)):
+                assert found.model_dump() == {k: v for k, v in one[name].items() if k != "bandwidth_percent"}
+
+
+def test_a_pass_without_both_sides_is_refused() -> None:
+    with pytest.raises(ValidationError, match="fused and eager"):
+        run(case(1, {"fused": side(1)}))
+
+
+def test_sides_ratios_and_misses_are_told() -> None:
+    sides = {"fused": side(2, 50), "eager": side(4), "kornia": side(1), "copy": side(0.5)}
+    found = run(case(1, sides, named=True, target=3.0), missing={"flag_gems": "flag_gems is not installed"})
+    text = tables.section(found, "results/x.json")
+    (row,) = [line for line in text.splitlines() if line.startswith("| `warp`")]
+    assert "2.00 (2.00 to 2.00)" in row
+    assert "**2.0x (wanted 3x)**" in row
+    assert "| **0.5x** | 25 % | 4.0 | 50 % |" in row  # than kornia, of a copy's bandwidth, MB moved, peak memory
+    assert "- `warp`: Bandwidth." in text
+    assert "flag_gems (flag_gems is not installed)" in text
+    assert "cpu 2700 MHz" in text
+    rows = [line for line in tables.everything(found, "x.json").splitlines() if line.startswith("| `warp`")]
+    assert len(rows) == 4
+    assert "| kornia | 1.00 (1.00 to 1.00) | 0.50x | 4.00 | 50 % | 0.00 |" in rows[2]
+
+
+def test_growth_is_fitted_to_the_upper_half_and_marked() -> None:
+    batches = (1, 2, 4, 8)
+    times = (9.0, 9.0, 16.0, 64.0)  # flat at first, then the square
+    cases = [case(b, {"fused": side(t, 8 * b), "eager": side(b, b)}) for b, t in zip(batches, times, strict=True)]
+    found = run(*cases)
+    (only,) = growth.growths(found)
+    assert (only.parameter, only.values) == ("batch", [1, 2, 4, 8])
+    assert only.exponent(only.time["fused"]) == pytest.approx(2)
+    assert only.exponent(only.memory["fused"]) == pytest.approx(1)
+    assert only.exponent([1.0, 1.0, 0.0, 1.0]) is None
+    assert "| `warp` | **2.00** (1.00) | 1.00 (1.00) |" in tables.section(found, "results/x.json")
+
+
+def test_report_writes_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="the extra lami[bench] is not installed")
+    readme, folder = tmp_path / "README.md", tmp_path / "results"
+    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    cases = [case(b, {"fused": side(b), "eager": side(2 * b)}) for b in (1, 2, 4)]
+    path = run(*cases).save(folder / "cpu-2core" / "0.1.0" / "ops")
+    assert report.main(["--check"], readme, folder) == 1
+    assert "README.md" in capsys.readouterr().err
+    assert report.main([], readme, folder) == 0
+    assert report.main(["--check"], readme, folder) == 0
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "2.0x" in text
+    assert all(picture.stat().st_size > 1000 for picture in report.plots(path))
+    newer = run(*cases[:2], date="2026-02-01T00:00:00Z").save(folder / "cpu-2core" / "0.2.0" / "ops")
+    assert report.latest(folder) == [newer]
+    assert report.main(["--check"], readme, folder) == 1
+
+
+@pytest.mark.slow
+def test_a_run_leaves_a_file_that_nothing_overwrites(tmp_path: Path) -> None:
+    options = Options(ops=("fit_tps",), threads=1, parameters=(), passes=("forward",), windows=3, output=tmp_path)
+    assert main(options) == 0
+    (path,) = tmp_path.glob("*.json")
+    stored = Run.model_validate_json(path.read_text())
+    assert [found.case for found in stored.cases] == ["120 systems"]
+    assert [each.target for each in stored.cases[0].passes] == [5]
+    assert stored.versions["torch"] == torch.__version__
+    assert stored.command
+    with pytest.raises(FileExistsError):
+        stored.save(tmp_path)
