@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+from lami.acceleration import Precision, pick_precision
 from lami.animation.animator import AnimatedFrame, Granularity
 from lami.animation.files import Audio, animate_file
 from lami.animation.letterbox import OutputSize
@@ -55,6 +56,7 @@ def animate_pairs(
     size: OutputSize = "model",
     batch_size: int = 8,
     device: str = "auto",
+    precision: Precision = "auto",
     weights_vit: str | None = None,
 ) -> tuple[PairResult, ...]:
     """Animate each source of a list with its driving video.
@@ -73,7 +75,7 @@ def animate_pairs(
         checkpoint: weight file of the model.
         pairs: table of `read_pairs`; rows whose files are missing fail.
         output: folder, created if missing.
-        mode, times, selector, granularity, best_frame, audio, size, batch_size, device, weights_vit: see
+        mode, times, selector, granularity, best_frame, audio, size, batch_size, device, precision, weights_vit: see
             `animate_file`.
 
     Returns:
@@ -97,8 +99,9 @@ def animate_pairs(
         "size": size,
     }
     with join_processes(device, PATIENCE) as processes:
-        model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit)
-        settings = options | identify(checkpoint, times, selector, weights_vit)
+        precision = pick_precision(precision, processes.device)
+        model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit, precision)
+        settings = options | {"precision": precision} | identify(checkpoint, times, selector, weights_vit)
         animate = partial(_animate, partial(animate_file, model, times=times, batch_size=batch_size, **options))
         tasks = [
             Task(name, partial(animate, pair, folder / name, f"{n} of {len(rows)}, {name}"), pair[:2], (folder / name,))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lami.acceleration import Precision, pick_precision
 from lami.animation import Moved, PreparedSource, draw_panel
 from lami.animation.loading import identify, load_with_options
 from lami.configs.schema import Config, Selector
@@ -77,6 +78,7 @@ def reconstruct(
     times: Sequence[float] | None = None,
     selector: Selector | None = None,
     device: str = "auto",
+    precision: Precision = "auto",
     batch_size: int = 8,
     weights_vit: str | None = None,
 ) -> Report:
@@ -100,6 +102,7 @@ def reconstruct(
         selector: None takes the checkpoint's.
         weights_vit: weights of the selector's transformer instead of the checkpoint's setting, see `ViTConfig.weights`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: `auto`, `fp32` or `bf16`, see `lami.acceleration.accelerated`; the report says which.
         batch_size: frames handled at once.
 
     Returns:
@@ -116,12 +119,14 @@ def reconstruct(
             raise ConfigError(f"{name} must be 1 or more, got {value}")
     folder = None if output is None else Path(output)
     with join_processes(device, PATIENCE) as processes:
-        model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit)
+        precision = pick_precision(precision, processes.device)
+        model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit, precision)
         sources = find_clips(config.data, model.config.image_size).test
         clips = TestClips(sources, model.config.image_size)
         settings = identify(checkpoint, times, selector, weights_vit) | config.data.model_dump(
             mode="json", include={"frame_shape", "synthetic"}
         )
+        settings["precision"] = precision
         tasks = [
             Task(
                 source.name,
@@ -139,7 +144,7 @@ def reconstruct(
         if not report.clips:
             raise DataError(f"none of {len(tasks)} test clips can be rebuilt: {next(iter(report.failed.values()))}")
         if folder is not None:
-            write_report(folder, _content(report, model, checkpoint, times), processes)
+            write_report(folder, _content(report, model, checkpoint, times, precision), processes)
         if processes.first:
             print(report.table())
     return report
@@ -191,13 +196,16 @@ def _batches(frames: Iterable[Tensor], size: int) -> Iterator[tuple[int, Tensor]
         start += len(batch)
 
 
-def _content(report: Report, model: LAMI, checkpoint: str | Path, times: Sequence[float] | None) -> dict[str, Any]:
+def _content(
+    report: Report, model: LAMI, checkpoint: str | Path, times: Sequence[float] | None, precision: Precision
+) -> dict[str, Any]:
     return {
         "checkpoint": str(checkpoint),
         "image_size": model.config.image_size,
         "times": list(times or model.interpolation.times),
         "interpolation": model.interpolation.model_dump(),
         "vit": model.vit_config.model_dump(),
+        "precision": precision,
         "frames": report.frames,
         "l1": report.l1,
         "copy": report.copy,

@@ -1,0 +1,114 @@
+"""Reading ahead and writing behind, so that files are decoded and encoded while the model works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+_PATIENCE = 0.1
+"""Seconds between looks at whether the other side has given up."""
+
+
+class _End:
+    """After the last item; `error` is what ended it early."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+
+class _Pipe(Generic[Item]):
+    """A queue of at most `depth` items between two threads, each of which may leave early."""
+
+    def __init__(self, depth: int) -> None:
+        self._queue: Queue[Item | _End] = Queue(depth)
+        self.abandoned = Event()
+        """The reader takes no more."""
+
+    def put(self, item: Item | _End) -> bool:
+        """Whether there is still somebody to take it."""
+        while not self.abandoned.is_set():
+            try:
+                self._queue.put(item, timeout=_PATIENCE)
+                return True
+            except Full:
+                continue
+        return False
+
+    def __iter__(self) -> Iterator[Item]:
+        while not self.abandoned.is_set():
+            try:
+                item = self._queue.get(timeout=_PATIENCE)
+            except Empty:
+                continue
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
+
+
+def read_ahead(items: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:
+    """The same items, made by a thread that is up to `depth` of them ahead; its errors are raised here in their turn.
+
+    The thread ends with the generator, and closes the given one: when the last item is taken, or when it is closed.
+    """
+    pipe: _Pipe[Item] = _Pipe(depth)
+
+    def work() -> None:
+        end = _End()
+        try:
+            with closing(items):
+                for item in items:
+                    if not pipe.put(item):
+                        return
+        except BaseException as error:
+            end = _End(error)
+        pipe.put(end)
+
+    thread = Thread(target=work, name="read ahead", daemon=True)
+    thread.start()
+    try:
+        yield from pipe
+    finally:
+        pipe.abandoned.set()
+        thread.join()
+
+
+@contextmanager
+def write_behind(write: Callable[[Item], object], depth: int) -> Iterator[Callable[[Item], None]]:
+    """A function that hands items to a thread, which calls `write` with each and is up to `depth` of them behind.
+
+    At the end of the `with` all have been written. The first error of `write` is raised by the next call, or at the
+    end; after an error inside the `with`, what is not written yet is left out. Either way the thread is gone then.
+    """
+    pipe: _Pipe[Item] = _Pipe(depth)
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for item in pipe:
+                write(item)
+        except BaseException as error:
+            errors.append(error)
+            pipe.abandoned.set()
+
+    def hand_over(item: Item) -> None:
+        if not pipe.put(item):
+            raise errors[0]
+
+    thread = Thread(target=work, name="write behind", daemon=True)
+    thread.start()
+    try:
+        yield hand_over
+        pipe.put(_End())
+        thread.join()
+        if errors:
+            raise errors[0]
+    finally:
+        pipe.abandoned.set()
+        thread.join()
