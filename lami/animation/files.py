@@ -132,7 +132,7 @@ def animate_file(
             shown = {}
             with (
                 VideoWriter(output, reader.rate, audio_from=sound, metadata=_METADATA) as writer,
-                write_behind(lambda frame: writer.write(*frame), batch_size) as write,
+                write_behind(writer.write, batch_size) as write,
                 ExitStack() as readers,
             ):
 
@@ -143,7 +143,7 @@ def animate_file(
 
                 results = progress(animator.animate(start), len(reader), "animating")
                 for number, (time, result) in enumerate(zip(reader.times, results, strict=True)):
-                    write((result.image, time))
+                    write(result.image, time)
                     if number in wanted:
                         shown[f"frame {number}"] = result.moved
     if panel is not None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import Generic, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
+Arguments = ParamSpec("Arguments")
 Item = TypeVar("Item")
 
 _PATIENCE = 0.1
@@ -80,25 +82,25 @@ def read_ahead(items: Generator[Item, None, None], depth: int) -> Generator[Item
 
 
 @contextmanager
-def write_behind(write: Callable[[Item], object], depth: int) -> Iterator[Callable[[Item], None]]:
-    """A function that hands items to a thread, which calls `write` with each and is up to `depth` of them behind.
+def write_behind(write: Callable[Arguments, object], depth: int) -> Iterator[Callable[Arguments, None]]:
+    """A function like `write` that leaves the work to a thread, which is up to `depth` calls behind.
 
-    At the end of the `with` all have been written. The first error of `write` is raised by the next call, or at the
-    end; after an error inside the `with`, what is not written yet is left out. Either way the thread is gone then.
+    At the end of the `with` all calls are done. The first error of `write` is raised by the next call, or at the
+    end; after an error inside the `with`, calls not begun are left out. Either way the thread is gone then.
     """
-    pipe: _Pipe[Item] = _Pipe(depth)
+    pipe: _Pipe[Callable[[], object]] = _Pipe(depth)
     errors: list[BaseException] = []
 
     def work() -> None:
         try:
-            for item in pipe:
-                write(item)
+            for call in pipe:
+                call()
         except BaseException as error:
             errors.append(error)
             pipe.abandoned.set()
 
-    def hand_over(item: Item) -> None:
-        if not pipe.put(item):
+    def hand_over(*arguments: Arguments.args, **keywords: Arguments.kwargs) -> None:
+        if not pipe.put(partial(write, *arguments, **keywords)):
             raise errors[0]
 
     thread = Thread(target=work, name="write behind", daemon=True)
