@@ -62,21 +62,21 @@ def accelerated(model: LAMI, precision: Precision = "auto", compile: bool = Fals
         cuda_graphs: replay the compiled networks as CUDA graphs.
 
     Raises:
-        ConfigError: an unknown precision, options for a model that is such a copy already, or CUDA graphs without
+        ConfigError: an unknown precision, other options for a model that is such a copy, or CUDA graphs without
             `compile` or a GPU.
     """
     device = model.eval().device
     chosen = pick_precision(precision, device)
     if cuda_graphs and not (compile and device.type == "cuda"):
         raise ConfigError("cuda_graphs replays compiled networks on a GPU; set compile and use a GPU, or leave it out")
-    if model.accelerated:
-        if precision != "auto" or compile:
-            raise ConfigError("this model was accelerated already; leave out precision and compile, or give the first")
+    if model.accelerated is not None:
+        if precision not in ("auto", model.accelerated) or compile:
+            raise ConfigError(f"this model is a copy in {model.accelerated}; give the original for other settings")
         return model
     if chosen == "fp32" and not compile:
         return model
     fast = deepcopy(model).requires_grad_(False).to(memory_format=torch.channels_last)
-    fast.accelerated = True
+    fast.accelerated = chosen
     mode = "reduce-overhead" if cuda_graphs else None
 
     def prepare(vit: ViTFeatures) -> ViTFeatures:

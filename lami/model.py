@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -73,8 +74,8 @@ class LAMI(Networks):
         self.interpolation = interpolation or InterpolationConfig()
         self.vit_config = vit or ViTConfig()
         self.loaded_vit: list[ViTFeatures] = []  # in a list, so that frozen weights stay out of the state dict
-        self.accelerated = False
-        """Whether this is a copy made by `lami.acceleration.accelerated`."""
+        self.accelerated: Literal["fp32", "bf16"] | None = None
+        """Precision of a copy made by `lami.acceleration.accelerated`, None for others."""
 
     @property
     def device(self) -> torch.device:

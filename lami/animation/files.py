@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from lami.acceleration import Precision, accelerated
+from lami.acceleration import Precision
 from lami.animation.animator import AnimatedFrame, Animator, Granularity
 from lami.animation.best_frame import find_best_frame
 from lami.animation.letterbox import OutputSize
@@ -108,21 +108,23 @@ def animate_file(
 
     def load_model() -> LAMI:
         if isinstance(checkpoint, LAMI):
-            return accelerated(checkpoint, precision)
+            return checkpoint
         return load_with_options(checkpoint, device, times, selector, weights_vit, precision)
 
     image = read_image(source)
     if still:
         target = read_image(driving)
         model = load_model()
-        animator = Animator(model, image, mode, times, granularity, size=size)
+        animator = Animator(model, image, mode, times, granularity, size=size, precision=precision)
         [result] = animator.animate([target])
         shown = {"": result.moved}
         write_image(output, result.image)
     else:
         with VideoReader(driving) as reader:
             model = load_model()
-            animator = Animator(model, image, mode, times, granularity, batch_size=batch_size, size=size)
+            animator = Animator(
+                model, image, mode, times, granularity, None, batch_size, size=size, precision=precision
+            )
             if best_frame:
                 best = find_best_frame(animator.source.keypoints, animator.detect(frame.image for frame in reader))
                 logger.info("the driving frame nearest to the source's pose is number %d of %d", best, len(reader))

@@ -102,7 +102,9 @@ def animate_pairs(
         precision = pick_precision(precision, processes.device)
         model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit, precision)
         settings = options | {"precision": precision} | identify(checkpoint, times, selector, weights_vit)
-        animate = partial(_animate, partial(animate_file, model, times=times, batch_size=batch_size, **options))
+        animate = partial(
+            _animate, partial(animate_file, model, times=times, batch_size=batch_size, precision=precision, **options)
+        )
         tasks = [
             Task(name, partial(animate, pair, folder / name, f"{n} of {len(rows)}, {name}"), pair[:2], (folder / name,))
             for n, (pair, name) in enumerate(zip(rows, names, strict=True), start=1)

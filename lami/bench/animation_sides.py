@@ -81,7 +81,9 @@ class OurSide:
         self._driving = driving
         self._use_tf32 = variant.tf32
         with _tf32(self._use_tf32):
-            self._animator = Animator(self.model, source, "absolute", batch_size=len(driving))
+            self._animator = Animator(
+                self.model, source, "absolute", batch_size=len(driving), precision=variant.precision
+            )
 
     def results(self) -> tuple[Tensor, list[float]]:
         """Images (B, 3, H, W) of all frames, and their times."""
