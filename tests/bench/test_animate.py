@@ -51,7 +51,7 @@ def test_the_naive_composition_animates_as_we_do(count: int) -> None:
 def test_files_and_figures_of_a_run(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="the extra lami[bench] is not installed")
     out = tmp_path / "out"
-    result = bench_animate(checkpoint, times=(3, 0), frames=2, rounds=3, device="cpu", output=out)
+    result = bench_animate(checkpoint, times=(3, 0), frames=2, rounds=2, device="cpu", output=out)
     written = json.loads((out / "animate.json").read_text())
     assert written["machine"]["versions"]["torch"] == str(torch.__version__)
     assert {"commit", "dirty"} <= written["machine"].keys()
@@ -61,11 +61,11 @@ def test_files_and_figures_of_a_run(checkpoint: Path, tmp_path: Path, capsys: py
         naive, exact, rounded = case.sides
         assert [side.name for side in case.sides] == [NAIVE, "ours, fp32", "ours, bf16"]
         for side in case.sides:
-            assert len(side.seconds) == len(side.latency) == 3
+            assert len(side.seconds) == len(side.latency) == 2
             assert side.peak_bytes > 0
             assert side.parts["decoder"] > 0
             assert (side.parts["ViT"] > 0) == bool(case.times)
-        assert case.speedups(naive) == [1, 1, 1]
+        assert case.speedups(naive) == [1, 1]
         assert naive.difference == 0
         assert exact.difference < 1e-5
         assert exact.other_times == 0
