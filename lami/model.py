@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -72,7 +73,9 @@ class LAMI(Networks):
         super().__init__(config or ModelConfig())
         self.interpolation = interpolation or InterpolationConfig()
         self.vit_config = vit or ViTConfig()
-        self._vit: list[ViTFeatures] = []  # in a list, so that frozen weights stay out of the state dict
+        self.loaded_vit: list[ViTFeatures] = []  # in a list, so that frozen weights stay out of the state dict
+        self.accelerated: Literal["fp32", "bf16"] | None = None
+        """Precision of a copy made by `lami.acceleration.accelerated`, None for others."""
 
     @property
     def device(self) -> torch.device:
@@ -84,9 +87,13 @@ class LAMI(Networks):
         Raises:
             WeightsUnavailableError: its weights are neither here nor downloadable.
         """
-        if not self._vit:
-            self._vit.append(ViTFeatures(self.vit_config))
-        return self._vit[0].to(self.device)
+        if not self.loaded_vit:
+            self.loaded_vit.append(self.create_vit())
+        return self.loaded_vit[0].to(self.device)
+
+    def create_vit(self) -> ViTFeatures:
+        """Another one, on the CPU."""
+        return ViTFeatures(self.vit_config)
 
     def class_tokens(self, images: Tensor) -> Tensor:
         """ViT class tokens of (B, 3, H, W) images, (B, D), for `candidates(cls_source=...)`."""

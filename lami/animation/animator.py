@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lami.acceleration import Precision, accelerated
 from lami.animation.letterbox import Letterbox, OutputSize, check_image
 from lami.animation.modes import KeypointTransfer, Mode
 from lami.animation.prepared import Moved, PreparedSource
@@ -49,7 +50,7 @@ class Animator:
     Frames come one at a time (`step`) or in batches (`animate`); memory does not grow with their number.
 
     Args:
-        model: put into eval mode.
+        model: put into eval mode; another Animator may use it too.
         source: image of any size, uint8 (H, W, 3), or its path.
         mode: `relative`, `absolute` or `avd`, see `KeypointTransfer`.
         times: candidate times; None takes the model's.
@@ -59,6 +60,9 @@ class Animator:
         batch_size: frames that `animate` handles at once.
         background: predict the camera's motion; only for driving frames of the source's own video.
         size: `model` gives images as large as the model's, `source` enlarges them to the source's size.
+        precision: `fp32` computes as the model does; `bf16` takes a copy of it with networks in bf16, see
+            `lami.acceleration.accelerated`; `auto` does so where the hardware is made for it.
+        compile: compile the networks, which takes minutes and pays for thousands of frames.
 
     Raises:
         ConfigError: an option that does not exist or that the model cannot serve.
@@ -76,6 +80,8 @@ class Animator:
         batch_size: int = 8,
         background: bool = False,
         size: OutputSize = "model",
+        precision: Precision = "auto",
+        compile: bool = False,
     ) -> None:
         for name, value, known in (("granularity", granularity, Granularity), ("size", size, OutputSize)):
             if value not in get_args(known):
@@ -86,13 +92,14 @@ class Animator:
             raise ConfigError(f"times must be one or more numbers strictly between 0 and 1, got {tuple(times)}")
         if batch_size < 1:
             raise ConfigError(f"batch_size must be 1 or more, got {batch_size}")
-        self.model = model.eval()
+        self.model = model = accelerated(model, precision, compile)
         self.mode = mode
         self.granularity = granularity
         self.batch_size = batch_size
         self.size: OutputSize = size
         self._times = times
         self._use_background = background
+        self._whole_batches = compile
         image = source if isinstance(source, np.ndarray) else read_image(source)
         check_image(image)
         self.letterbox = Letterbox(image.shape[:2], model.config.image_size)
@@ -153,7 +160,9 @@ class Animator:
         if self.granularity == "clip" and self.model.interpolation.enabled:
             times = self._times_of_clip(_start(frames))
         for batch in _batches(_start(frames), self.batch_size):
-            yield from self._batch(batch, times)
+            # Networks are compiled for one batch size: the last frame fills the last batch.
+            missing = self.batch_size - len(batch) if self._whole_batches else 0
+            yield from self._batch(batch + batch[-1:] * missing, times)[: len(batch)]
 
     @torch.inference_mode()
     def _batch(self, frames: Sequence[np.ndarray], times: Sequence[float] | None) -> list[AnimatedFrame]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 
+from lami.acceleration import Precision
 from lami.animation.animator import AnimatedFrame, Animator, Granularity
 from lami.animation.best_frame import find_best_frame
 from lami.animation.letterbox import OutputSize
 from lami.animation.loading import load_with_options
 from lami.animation.modes import Mode
 from lami.animation.panel import draw_panel
+from lami.animation.pipeline import read_ahead, write_behind
 from lami.configs.schema import Fusion, Selector
 from lami.data import (
     IMAGE_SUFFIXES,
@@ -52,6 +55,7 @@ def animate_file(
     size: OutputSize = "model",
     batch_size: int = 8,
     device: str = "auto",
+    precision: Precision = "auto",
     weights_vit: str | None = None,
     fusion: Fusion | None = None,
     save_panel: str | Path | None = None,
@@ -73,6 +77,7 @@ def animate_file(
         best_frame: refer to the driving frame whose pose is nearest to the source's instead of the first.
         audio: sound of the driving video, or none.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: `auto`, `fp32` or `bf16`, see `Animator`.
         weights_vit: weights of the selector's transformer instead of the checkpoint's setting, see `ViTConfig.weights`.
         fusion: views of the second stage; None takes the checkpoint's, see `InterpolationConfig.fusion`.
         save_panel: picture to write that shows what is generated between source and driving pose.
@@ -108,44 +113,48 @@ def animate_file(
     def load_model() -> LAMI:
         if isinstance(checkpoint, LAMI):
             return checkpoint
-        return load_with_options(checkpoint, device, times, selector, weights_vit, fusion)
+        return load_with_options(checkpoint, device, times, selector, weights_vit, fusion, precision)
 
     image = read_image(source)
     if still:
         target = read_image(driving)
         model = load_model()
-        animator = Animator(model, image, mode, times, granularity, size=size)
+        animator = Animator(model, image, mode, times, granularity, size=size, precision=precision)
         [result] = animator.animate([target])
         shown = {"": result.moved}
         write_image(output, result.image)
     else:
         with VideoReader(driving) as reader:
             model = load_model()
-            animator = Animator(model, image, mode, times, granularity, batch_size=batch_size, size=size)
+            animator = Animator(
+                model, image, mode, times, granularity, None, batch_size, size=size, precision=precision
+            )
             if best_frame:
-                _refer_to_best_frame(animator, reader)
-            results = progress(animator.animate(_start(reader)), len(reader), "animating")
+                best = find_best_frame(animator.source.keypoints, animator.detect(frame.image for frame in reader))
+                logger.info("the driving frame nearest to the source's pose is number %d of %d", best, len(reader))
+                animator.refer_to(reader.frames([best])[0])
             sound = driving if audio == "driving" else None
             wanted = _evenly(len(reader), _PANEL_ROWS) if panel else set()
             shown = {}
-            with VideoWriter(output, reader.rate, audio_from=sound, metadata=_METADATA) as writer:
+            with (
+                VideoWriter(output, reader.rate, audio_from=sound, metadata=_METADATA) as writer,
+                write_behind(writer.write, batch_size) as write,
+                ExitStack() as readers,
+            ):
+
+                def start() -> Iterator[np.ndarray]:
+                    frames = read_ahead((frame.image for frame in reader), batch_size)
+                    readers.callback(frames.close)
+                    return frames
+
+                results = progress(animator.animate(start), len(reader), "animating")
                 for number, (time, result) in enumerate(zip(reader.times, results, strict=True)):
-                    writer.write(result.image, time)
+                    write(result.image, time)
                     if number in wanted:
                         shown[f"frame {number}"] = result.moved
     if panel is not None:
         write_image(panel, draw_panel(animator.source, list(shown.values()), times, list(shown)))
     return output
-
-
-def _start(reader: VideoReader) -> Callable[[], Iterator[np.ndarray]]:
-    return lambda: (frame.image for frame in reader)
-
-
-def _refer_to_best_frame(animator: Animator, reader: VideoReader) -> None:
-    best = find_best_frame(animator.source.keypoints, animator.detect(_start(reader)()))
-    logger.info("the driving frame nearest to the source's pose is number %d of %d", best, len(reader))
-    animator.refer_to(reader.frames([best])[0])
 
 
 def _evenly(count: int, wanted: int) -> set[int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lami.acceleration import Precision, accelerated
 from lami.checkpoint import load
 from lami.configs.schema import Fusion, InterpolationConfig, Selector
 from lami.errors import ConfigError
@@ -22,6 +23,7 @@ def load_with_options(
     selector: Selector | None,
     weights_vit: str | None,
     fusion: Fusion | None = None,
+    precision: Precision = "fp32",
 ) -> LAMI:
     """A model with options laid over the configuration in its weight file.
 
@@ -32,6 +34,7 @@ def load_with_options(
         selector: None takes the checkpoint's.
         weights_vit: weights of the selector's transformer, see `ViTConfig.weights`; None takes the checkpoint's.
         fusion: None takes the checkpoint's; weights are the same with and without it.
+        precision: of the networks, see `lami.acceleration.accelerated`.
 
     Raises:
         ConfigError: several times for the selector `fixed`, or a time outside (0, 1).
@@ -51,7 +54,7 @@ def load_with_options(
         raise ConfigError(f"{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}; correct it") from None
     if weights_vit is not None:
         model.vit_config = model.vit_config.model_copy(update={"weights": weights_vit})
-    return model
+    return accelerated(model, precision)
 
 
 def identify(

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+from lami.acceleration import Precision, pick_precision
 from lami.animation.animator import AnimatedFrame, Granularity
 from lami.animation.files import Audio, animate_file
 from lami.animation.letterbox import OutputSize
@@ -55,6 +56,7 @@ def animate_pairs(
     size: OutputSize = "model",
     batch_size: int = 8,
     device: str = "auto",
+    precision: Precision = "auto",
     weights_vit: str | None = None,
     fusion: Fusion | None = None,
 ) -> tuple[PairResult, ...]:
@@ -74,7 +76,7 @@ def animate_pairs(
         checkpoint: weight file of the model.
         pairs: table of `read_pairs`; rows whose files are missing fail.
         output: folder, created if missing.
-        mode, times, selector, granularity, best_frame, audio, size, batch_size, device, weights_vit,
+        mode, times, selector, granularity, best_frame, audio, size, batch_size, device, precision, weights_vit,
             fusion: see `animate_file`.
 
     Returns:
@@ -98,9 +100,12 @@ def animate_pairs(
         "size": size,
     }
     with join_processes(device, PATIENCE) as processes:
-        model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit, fusion)
-        settings = options | identify(checkpoint, times, selector, weights_vit, fusion)
-        animate = partial(_animate, partial(animate_file, model, times=times, batch_size=batch_size, **options))
+        precision = pick_precision(precision, processes.device)
+        model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit, fusion, precision)
+        settings = options | {"precision": precision} | identify(checkpoint, times, selector, weights_vit, fusion)
+        animate = partial(
+            _animate, partial(animate_file, model, times=times, batch_size=batch_size, precision=precision, **options)
+        )
         tasks = [
             Task(name, partial(animate, pair, folder / name, f"{n} of {len(rows)}, {name}"), pair[:2], (folder / name,))
             for n, (pair, name) in enumerate(zip(rows, names, strict=True), start=1)

@@ -1,8 +1,8 @@
-"""Which part of a training step takes how much of its time, backward passes included."""
+"""Which part of a piece of work takes how much of its time, backward passes included."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,40 +10,19 @@ import torch
 from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from lami.training.optimizers import Optimizers
-from lami.training.step import TrainingStep
-
 OTHER = "everything else"
 _PREFIX = "part: "
 
 
-def _methods(step: TrainingStep, optimizers: Optimizers) -> dict[str, list[tuple[Any, str]]]:
-    model = step.model
-    parts: dict[str, list[tuple[Any, str]]] = {
-        "keypoints, background": [(model.keypoint_detector, "forward")],
-        "dense motion": [
-            (model.dense_motion, "decode"),
-            (model.dense_motion, "forward"),
-            (model.dense_motion.down, "forward"),
-        ],
-        "encoder": [(model.generator, "encode")],
-        "warp": [(model.generator, "warp")],
-        "decoder": [(model.generator, "decode")],
-        "VGG": [(step.perceptual, "forward")],
-        "optimiser": [(optimizers, "begin"), (optimizers, "step")],
-    }
-    if model.background_predictor is not None:
-        parts["keypoints, background"].append((model.background_predictor, "forward"))
-    if step.vit is not None:
-        parts["ViT"] = [(step.vit, "forward")]
-    return parts
+Parts = Mapping[str, Sequence[tuple[Any, str]]]
+"""Methods by the name of the part that they are: their object, and what they are called there."""
 
 
 @contextmanager
-def _marked(step: TrainingStep, optimizers: Optimizers) -> Iterator[None]:
+def _marked(parts: Parts) -> Iterator[None]:
     """Calls of the parts appear in profiles under their names."""
     undo: list[Callable[[], None]] = []
-    for part, methods in _methods(step, optimizers).items():
+    for part, methods in parts.items():
         for owner, name in methods:
             before = vars(owner).get(name)
             call = getattr(owner, name)
@@ -61,20 +40,18 @@ def _marked(step: TrainingStep, optimizers: Optimizers) -> Iterator[None]:
             each()
 
 
-def seconds_by_part(
-    run: Callable[[], object], step: TrainingStep, optimizers: Optimizers, device: torch.device
-) -> dict[str, float]:
+def seconds_by_part(run: Callable[[], object], parts: Parts, device: torch.device) -> dict[str, float]:
     """Seconds of each part in one call of `run`, on a GPU those of its kernels.
 
     An operation belongs to the innermost part that it is called in, its backward pass to the same.
     """
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
-    with _marked(step, optimizers), profile(activities=activities) as profiled:
+    with _marked(parts), profile(activities=activities) as profiled:
         run()
     events = profiled.events()
     assert events is not None
     part_of_sequence: dict[int, str] = {}
-    seconds = dict.fromkeys([*_methods(step, optimizers), OTHER], 0.0)
+    seconds = dict.fromkeys([*parts, OTHER], 0.0)
     backward = "autograd::engine::evaluate_function"
 
     def own_seconds(event: Any) -> float:

@@ -8,13 +8,14 @@ from pathlib import Path
 from lami.errors import ConfigError
 
 
-def draw_parts(parts: Mapping[str, Mapping[str, float]], seconds: Mapping[str, float], path: Path) -> None:
-    """Stacked bars: what each part of a step takes on each side, scaled to the seconds of a step without profiler.
+def draw_parts(parts: Mapping[str, Mapping[str, float]], seconds: Mapping[str, float], path: Path, label: str) -> None:
+    """Stacked bars: what each part takes on each side, scaled to the seconds without profiler.
 
     Args:
         parts: by side, seconds of each part, the same parts for all.
-        seconds: of a step, by side.
+        seconds: of all parts together, by side.
         path: image to write.
+        label: what the seconds are of.
 
     Raises:
         ConfigError: matplotlib is not installed.
@@ -31,7 +32,7 @@ def draw_parts(parts: Mapping[str, Mapping[str, float]], seconds: Mapping[str, f
         axes.annotate(f" {seconds[side]:.3g} s", (left[side], side), va="center")
     axes.invert_yaxis()
     axes.margins(x=0.12)
-    axes.set_xlabel("seconds a step, forward and backward")
+    axes.set_xlabel(label)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=5, frameon=False)
     figure.savefig(path, dpi=120, bbox_inches="tight")
 

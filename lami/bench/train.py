@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lami.bench.memory import peak_bytes
 from lami.bench.naive import NaiveStep, naive_settings
-from lami.bench.parts import seconds_by_part
+from lami.bench.parts import Parts, seconds_by_part
 from lami.bench.plots import check_plots, draw_parts
 from lami.checkpoint import pick_device
 from lami.configs.schema import Config, LossConfig, TrainingConfig
@@ -180,7 +180,7 @@ def bench_train(config: Config, rounds: int, output: str | Path) -> TrainBenchma
                 step()
             flops = counter.get_total_flops()
         peak = peak_bytes(step, device)
-        parts = seconds_by_part(step, trainer.step, trainer.optimizers, device)
+        parts = seconds_by_part(step, training_parts(trainer.step, trainer.optimizers), device)
         sides.append(Side(name, tuple(seconds[name]), peak, parts, flops))
     result = TrainBenchmark(
         machine=describe_machine(device),
@@ -193,8 +193,36 @@ def bench_train(config: Config, rounds: int, output: str | Path) -> TrainBenchma
     with atomic_path(folder / "train.json") as partial:
         partial.write_text(json.dumps(asdict(result), indent=1, default=str) + "\n")
     with atomic_path(folder / "train.png") as partial:
-        draw_parts({side.name: side.parts for side in sides}, {side.name: side.median for side in sides}, partial)
+        draw_parts(
+            {side.name: side.parts for side in sides},
+            {side.name: side.median for side in sides},
+            partial,
+            "seconds a step, forward and backward",
+        )
     return result
+
+
+def training_parts(step: TrainingStep, optimizers: Optimizers) -> Parts:
+    """Parts of a training step."""
+    model = step.model
+    parts: dict[str, list[tuple[Any, str]]] = {
+        "keypoints, background": [(model.keypoint_detector, "forward")],
+        "dense motion": [
+            (model.dense_motion, "decode"),
+            (model.dense_motion, "forward"),
+            (model.dense_motion.down, "forward"),
+        ],
+        "encoder": [(model.generator, "encode")],
+        "warp": [(model.generator, "warp")],
+        "decoder": [(model.generator, "decode")],
+        "VGG": [(step.perceptual, "forward")],
+        "optimiser": [(optimizers, "begin"), (optimizers, "step")],
+    }
+    if model.background_predictor is not None:
+        parts["keypoints, background"].append((model.background_predictor, "forward"))
+    if step.vit is not None:
+        parts["ViT"] = [(step.vit, "forward")]
+    return parts
 
 
 def _check(config: Config, rounds: int) -> None:

@@ -42,6 +42,8 @@ class AnimateOptions:
     """Frames computed at once."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the networks; auto is bf16 where the processor or GPU is made for it. Coordinates stay in fp32."""
     weights_vit: Annotated[str | None, tyro.conf.arg(metavar="pretrained|FILE|random")] = None
     """Weights of the selector's transformer; by default as in the checkpoint."""
     fusion: Annotated[Literal["none", "occlusion", "mean"] | None, tyro.conf.arg(metavar="{none,occlusion,mean}")] = (

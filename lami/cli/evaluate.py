@@ -51,6 +51,8 @@ class EvaluateOptions:
     """Frames computed at once."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Of the networks; bf16 is faster where the hardware has matrix units for it, and differs a little."""
 
 
 def main(arguments: list[str]) -> None:
@@ -91,6 +93,7 @@ def main(arguments: list[str]) -> None:
         weights_vit=options.weights_vit,
         fusion=options.fusion,
         device=options.device,
+        precision=options.precision,
         batch_size=options.batch_size,
     )
     check_complete(result.failed, len(result.clips) + len(result.failed), options.output / "evaluation.json")

@@ -39,6 +39,8 @@ class ReconstructOptions:
     """Frames computed at once."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Of the networks; auto is bf16 where the processor or GPU is made for it. Coordinates stay in fp32."""
 
 
 def main(arguments: list[str]) -> None:
@@ -69,6 +71,7 @@ def main(arguments: list[str]) -> None:
         times=options.times,
         selector=options.selector,
         device=options.device,
+        precision=options.precision,
         batch_size=options.batch_size,
         weights_vit=options.weights_vit,
         fusion=options.fusion,

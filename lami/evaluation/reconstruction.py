@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lami.acceleration import Precision, pick_precision
 from lami.animation import Moved, PreparedSource, draw_panel
 from lami.animation.loading import identify, load_with_options
 from lami.configs.schema import Config, DataConfig, Fusion, Selector
@@ -77,6 +78,7 @@ def reconstruct(
     times: Sequence[float] | None = None,
     selector: Selector | None = None,
     device: str = "auto",
+    precision: Precision = "fp32",
     batch_size: int = 8,
     weights_vit: str | None = None,
     fusion: Fusion | None = None,
@@ -102,6 +104,7 @@ def reconstruct(
         weights_vit: weights of the selector's transformer instead of the checkpoint's setting, see `ViTConfig.weights`.
         fusion: views of the second stage; None takes the checkpoint's, see `InterpolationConfig.fusion`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: `auto`, `fp32` or `bf16`, see `lami.acceleration.accelerated`; the report says which.
         batch_size: frames handled at once.
 
     Returns:
@@ -114,11 +117,12 @@ def reconstruct(
         WeightsUnavailableError: the selector's transformer cannot be had.
     """
     with join_processes(device, PATIENCE) as processes:
-        model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit, fusion)
-        settings = identify(checkpoint, times, selector, weights_vit, fusion)
+        precision = pick_precision(precision, processes.device)
+        model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit, fusion, precision)
+        settings = {**identify(checkpoint, times, selector, weights_vit, fusion), "precision": precision}
         report = rebuild(model, settings, config.data, output, processes, limit, times, batch_size)
         if output is not None:
-            write_report(Path(output), _content(report, model, checkpoint, times), processes)
+            write_report(Path(output), _content(report, model, checkpoint, times, precision), processes)
         if processes.first:
             print(report.table())
     return report
@@ -220,13 +224,16 @@ def _batches(frames: Iterable[Tensor], size: int) -> Iterator[tuple[int, Tensor]
         start += len(batch)
 
 
-def _content(report: Report, model: LAMI, checkpoint: str | Path, times: Sequence[float] | None) -> dict[str, Any]:
+def _content(
+    report: Report, model: LAMI, checkpoint: str | Path, times: Sequence[float] | None, precision: Precision
+) -> dict[str, Any]:
     return {
         "checkpoint": str(checkpoint),
         "image_size": model.config.image_size,
         "times": list(times or model.interpolation.times),
         "interpolation": model.interpolation.model_dump(),
         "vit": model.vit_config.model_dump(),
+        "precision": precision,
         "frames": report.frames,
         "l1": report.l1,
         "copy": report.copy,

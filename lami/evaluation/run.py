@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lami.acceleration import Precision, pick_precision
 from lami.animation.loading import identify, load_with_options
 from lami.configs.schema import Config, DataConfig, Fusion, Selector
 from lami.data import find_clips, list_clips, open_clip
@@ -43,6 +44,7 @@ def evaluate(
     weights_vit: str | None = None,
     fusion: Fusion | None = None,
     device: str = "auto",
+    precision: Precision = "fp32",
     batch_size: int = 8,
 ) -> Evaluation:
     """Compare generated test videos with the real ones, frame by frame.
@@ -69,7 +71,7 @@ def evaluate(
         lpips: `pretrained` or a file, see `LPIPS`; None leaves it out.
         reference_protocol: figures and rounding of the official evaluation, see `summarize`.
         limit: stop after this many clips.
-        times, selector, weights_vit, fusion, device, batch_size: see `reconstruct`.
+        times, selector, weights_vit, fusion, device, precision, batch_size: see `reconstruct`.
 
     Raises:
         ConfigError: options that do not go together, or an estimator that is not known.
@@ -86,11 +88,18 @@ def evaluate(
         failed: dict[str, str] = {}
         subject: dict[str, Any]
         if checkpoint is not None:
-            model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit, fusion)
+            precision = pick_precision(precision, processes.device)
+            model = load_with_options(
+                checkpoint, str(processes.device), times, selector, weights_vit, fusion, precision
+            )
             size = model.config.image_size
             _check_fits(config, model, checkpoint)
             subject = {"checkpoint": str(checkpoint), **identify(checkpoint, times, selector, weights_vit, fusion)}
-            subject |= {"interpolation": model.interpolation.model_dump(), "vit": model.vit_config.model_dump()}
+            subject |= {
+                "precision": precision,
+                "interpolation": model.interpolation.model_dump(),
+                "vit": model.vit_config.model_dump(),
+            }
         else:
             size = config.model.image_size
             subject = {"generated": str(generated)}

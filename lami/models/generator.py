@@ -86,14 +86,16 @@ class Generator(nn.Module):
         return Generated(prediction, deformed)
 
     def _inpaint(self, warped: Sequence[Tensor], deformed: Tensor, occlusions: Sequence[Tensor]) -> Tensor:
-        x = warped[0] * occlusions[0]
+        # Masks in fp32 would turn features in bf16 to fp32.
+        masks = [mask.to(level.dtype) for level, mask in zip(warped, occlusions, strict=True)]
+        x = warped[0] * masks[0]
         for i, up in enumerate(self.up_blocks):
             x = up(self.resblock[2 * i + 1](self.resblock[2 * i](x)))
-            skip = warped[i + 1] * occlusions[i + 1]
+            skip = warped[i + 1] * masks[i + 1]
             if i < len(self.up_blocks) - 1:
                 x = torch.cat((x, skip), dim=1)
             else:
-                x = x * (1 - occlusions[-1]) + skip
+                x = x * (1 - masks[-1]) + skip
         painted = torch.sigmoid(self.final(x).float())
         return painted * (1 - occlusions[-1]) + deformed * occlusions[-1]
 

@@ -6,19 +6,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_MANY_PIXELS = 1024
+"""From which on PyTorch's group norm goes through channels_last images row by row; below it is slow."""
+
 
 class InstanceNorm(nn.InstanceNorm2d):
-    """Affine instance norm that keeps channels_last images as they are where it is compiled.
+    """Affine instance norm that keeps channels_last images as they are where it is compiled or needs no gradient.
 
     PyTorch's own copies them to NCHW and returns that, and the next convolution copies them back.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.compiler.is_compiling():
+            if _is_channels_last(x) and x.device.type == "cpu" and not torch.is_grad_enabled():
+                if x.shape[2] * x.shape[3] >= _MANY_PIXELS:
+                    return F.group_norm(x, self.num_features, self.weight, self.bias, self.eps)
+                return super().forward(x).contiguous(memory_format=torch.channels_last)
             return super().forward(x)
         variance, mean = torch.var_mean(x.float(), dim=(2, 3), keepdim=True, correction=0)
         scale = torch.rsqrt(variance + self.eps) * self.weight[:, None, None]
         return (x * scale + (self.bias[:, None, None] - mean * scale)).to(x.dtype)
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 class ConvBlock(nn.Module):

@@ -225,7 +225,7 @@ def test_a_loaded_model_has_its_options(checkpoint: Path, folder: Path) -> None:
 
 def command(checkpoint: Path, folder: Path) -> list[str]:
     files = ["--checkpoint", str(checkpoint), "--pairs", str(folder / "pairs.csv"), "-o", str(folder / "out")]
-    return ["animate", *files, "--device", "cpu"]
+    return ["animate", *files, "--device", "cpu", "--precision", "fp32"]
 
 
 def test_exit_codes(checkpoint: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

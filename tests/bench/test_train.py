@@ -11,7 +11,7 @@ from tiny import tiny_config, tiny_model, tiny_pair
 
 from lami.bench.memory import peak_bytes
 from lami.bench.parts import OTHER, seconds_by_part
-from lami.bench.train import NAIVE, bench_train
+from lami.bench.train import NAIVE, bench_train, training_parts
 from lami.data import read_image
 from lami.errors import ConfigError
 from lami.training.optimizers import Optimizers
@@ -57,7 +57,7 @@ def test_backward_passes_belong_to_their_part() -> None:
 
     run()
     attributes = [(dict(vars(model.keypoint_detector)), model.keypoint_detector), (dict(vars(step)), step)]
-    parts = seconds_by_part(run, step, optimizers, torch.device("cpu"))
+    parts = seconds_by_part(run, training_parts(step, optimizers), torch.device("cpu"))
     assert all(vars(owner) == before for before, owner in attributes)  # nothing stays wrapped
     assert parts["keypoints, background"] > 0.5 * sum(parts.values())
     assert parts["decoder"] == parts["VGG"] == parts["optimiser"] == 0

@@ -45,7 +45,7 @@ def run(checkpoint: Path, data: Path, **options: Any) -> Report:
 
 def command(checkpoint: Path, data: Path, output: Path) -> list[str]:
     files = ["--checkpoint", str(checkpoint), "--data", str(data), "-o", str(output)]
-    return ["reconstruct", *files, "--device", "cpu", "--data.frame-shape", "64"]
+    return ["reconstruct", *files, "--device", "cpu", "--precision", "fp32", "--data.frame-shape", "64"]
 
 
 def written(folder: Path) -> dict[str, Any]:
