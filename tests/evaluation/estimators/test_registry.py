@@ -68,11 +68,8 @@ def test_precomputed_wants_two_files(spec: str) -> None:
 
 
 def test_enlarging_where_nothing_is_searched() -> None:
-    for spec in ("figures", "precomputed:a.csv,b.csv"):
-        with pytest.raises(ConfigError, match="leave enlarge at 1"):
-            make_keypoint_estimator(spec, enlarge=2)
-    with pytest.raises(ConfigError, match="leave enlarge at 1"):
-        make_identity_estimator("dlib-whole-frame", enlarge=2)
+    config = DataConfig(synthetic=SyntheticConfig(num_clips=1, num_test_clips=1, num_frames=2))
+    assert make_keypoint_estimator("figures", config, (64, 64), enlarge=2).name == "figures"
 
 
 def test_figures_without_configuration() -> None:
