@@ -147,7 +147,7 @@ def test_reconstruct_of_a_configuration(callee: Callable[..., Mock]) -> None:
     main(["reconstruct", "--checkpoint", "a", "--config", "actions", "-o", "b", "--limit", "3"])
     expected = load_config("actions")
     unset = dict.fromkeys(("times", "selector", "weights_vit", "fusion"))
-    options = {"limit": 3, "device": "auto", "batch_size": 8, **unset}
+    options = {"limit": 3, "device": "auto", "precision": "fp32", "batch_size": 8, **unset}
     function.assert_called_once_with(Path("a"), expected, Path("b"), **options)
 
 
@@ -188,6 +188,7 @@ def test_evaluate(callee: Callable[..., Mock]) -> None:
         "reference_protocol": False,
         "batch_size": 8,
         "device": "auto",
+        "precision": "fp32",
     }
     main(["evaluate", "--generated", "made", "--config", "vox", "-o", "b", "--model.image-size", "64"])
     assert function.call_args.kwargs["generated"] == Path("made")
@@ -229,7 +230,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
     main(["animate", *required])
     chosen = ["--times", "0.3", "0.5", "--selector", "fixed", "--granularity", "clip", "--best-frame"]
     more = ["--size", "source", "--batch-size", "2", "--weights-vit", "random", "--save-panel", "panel.png"]
-    more += ["--fusion", "occlusion"]
+    more += ["--fusion", "occlusion", "--precision", "fp32"]
     main(["animate", *required, "--mode", "absolute", "--audio", "none", "--device", "cpu", *chosen, *more])
     paths = {"checkpoint": Path("c"), "source": Path("s.png"), "driving": Path("d.mp4"), "output": Path("out.mp4")}
     defaults = {
@@ -242,6 +243,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
         "size": "model",
         "batch_size": 8,
         "device": "auto",
+        "precision": "auto",
         "weights_vit": None,
         "fusion": None,
         "save_panel": None,
@@ -256,6 +258,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
         "size": "source",
         "batch_size": 2,
         "device": "cpu",
+        "precision": "fp32",
         "weights_vit": "random",
         "fusion": "occlusion",
         "save_panel": Path("panel.png"),
@@ -280,6 +283,7 @@ def test_animate_pairs(callee: Callable[..., Mock]) -> None:
         size="model",
         batch_size=2,
         device="auto",
+        precision="auto",
         weights_vit=None,
         fusion=None,
     )
