@@ -24,7 +24,7 @@ def carry_audio(source: Path, output: OutputContainer) -> AudioTrack | None:
     """The sound of `source`, ready to be written into `output`; None if it has none."""
     check_readable(source)
     try:
-        container = av.open(str(source))
+        container = av.open(f"file:{source}")  # with the prefix no name is taken for an address
     except av.FFmpegError as error:
         raise DataError(f"{source} is not a file with sound ({error.strerror}), give a video or audio file") from error
     if not container.streams.audio:
