@@ -168,6 +168,8 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         profile = ImageCms.ImageCmsProfile(BytesIO(image.info["icc_profile"]))
         if "sRGB" in ImageCms.getProfileDescription(profile):
             return image
+        if image.mode == "P":
+            image = image.convert("RGB")
         mode = "RGBA" if image.mode == "RGBA" else "RGB"
         return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode=mode) or image
     except (KeyError, OSError, ImageCms.PyCMSError):
