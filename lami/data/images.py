@@ -98,8 +98,10 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         raise DataError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
     if path.suffix.lower() not in WRITABLE_IMAGE_SUFFIXES:
         raise DataError(f"{path} has no image suffix, use one of {', '.join(sorted(WRITABLE_IMAGE_SUFFIXES))}")
+    encoded = BytesIO()  # straight into a file, Pillow does not see that a disk is full
+    Image.fromarray(image).save(encoded, Image.registered_extensions()[path.suffix.lower()], quality=95)
     with atomic_path(path) as partial:
-        Image.fromarray(image).save(partial, quality=95)  # formats without loss ignore the quality
+        partial.write_bytes(encoded.getvalue())
 
 
 def decode_image(data: bytes) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -50,7 +51,7 @@ def open_moving(path: str | Path) -> Moving:
         DataError: it is none of them, or damaged.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # which takes any name
         return FrameFiles(path)
     check_readable(path)
     return VideoReader(path) if _frames_of_picture(path) is None else AnimatedPicture(path)
@@ -60,8 +61,8 @@ def is_still(path: str | Path) -> bool:
     """Whether a file is a picture of one frame; its content tells, or its suffix where the content is unknown."""
     path = Path(path)
     named_so = path.suffix.lower() in IMAGE_SUFFIXES
-    if not path.is_file():
-        return named_so and not path.is_dir()
+    if not os.path.isfile(path):
+        return named_so and not os.path.isdir(path)
     frames = _frames_of_picture(path)
     return named_so and not is_video(path) if frames is None else frames == 1
 

@@ -29,7 +29,7 @@ def quarters(height: int = HEIGHT, width: int = WIDTH, level: int = 100) -> np.n
 
 def level(number: int) -> int:
     """The grey of frame `number`."""
-    return 20 * number
+    return 20 * number % 240
 
 
 def corners(image: np.ndarray) -> list[list[int]]:
@@ -72,7 +72,7 @@ def write_video(
         audio = container.add_stream(sound, rate=48000, layout="mono") if sound else None
         for number in range(frames):
             for place, video in enumerate(videos):
-                image = quarters(*size, level(number) + 100 * place)
+                image = quarters(*size, (level(number) + 100 * place) % 256)
                 frame = av.VideoFrame.from_ndarray(image).reformat(format=pixels)
                 frame.pts = number if milliseconds is None else milliseconds[number]
                 frame.time_base = 1 / rate if milliseconds is None else Fraction(1, 1000)
