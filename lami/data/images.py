@@ -66,7 +66,7 @@ def open_picture(path: str | Path) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise DataError(f"{path} is too large an image ({_first_sentence(error)}), make it smaller") from error
     except Exception as error:  # decoders raise whatever damaged data make them stumble over
-        if isinstance(error, UnidentifiedImageError) and _is_heif(path):
+        if isinstance(error, UnidentifiedImageError) and is_heif(path):
             raise DataError(f"{path} is a HEIC image, install pillow-heif or convert it to JPEG") from error
         cause = "unknown format" if isinstance(error, UnidentifiedImageError) else _first_sentence(error)
         raise DataError(f"{path} is not an image that can be read ({cause}), convert it to PNG or JPEG") from error
@@ -178,7 +178,8 @@ def _to_srgb(image: Image.Image) -> Image.Image:
         return image  # no profile, or none that fits the image
 
 
-def _is_heif(path: Path) -> bool:
+def is_heif(path: Path) -> bool:
+    """Whether a file is a HEIC picture, which Pillow may not know and FFmpeg takes for a video."""
     with path.open("rb") as file:
         head = file.read(12)
     return head[4:8] == b"ftyp" and head[8:] in _HEIF_BRANDS

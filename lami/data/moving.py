@@ -13,7 +13,7 @@ from PIL import Image, ImageSequence
 
 from lami.data.clips import frame_files
 from lami.data.files import check_readable
-from lami.data.images import IMAGE_SUFFIXES, is_animated, open_picture, read_image, to_rgb
+from lami.data.images import IMAGE_SUFFIXES, is_animated, is_heif, open_picture, read_image, to_rgb
 from lami.data.video import Frame, VideoReader, is_video
 from lami.errors import DataError
 
@@ -73,7 +73,7 @@ def _frames_of_picture(path: Path) -> int | None:
         with open_picture(path) as picture:
             return getattr(picture, "n_frames", 1) if is_animated(picture) else 1
     except DataError:
-        return None
+        return 1 if is_heif(path) else None
 
 
 class _Pictures:

@@ -219,7 +219,7 @@ REFUSED: dict[str, tuple[str, Write, str]] = {
     "svg": ("a.png", lambda path: path.write_text("<svg/>"), "convert it to PNG or JPEG"),
     "postscript": ("a.png", lambda path: Image.fromarray(PICTURE).save(path, format="EPS"), "convert it to PNG"),
     "git-lfs": ("a.png", lambda path: path.write_text("version https://git-lfs.github.com/spec/v1"), "git lfs pull"),
-    "heic": ("IMG_1.HEIC", lambda path: path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(40)), "convert it to JPEG"),
+    "heic": ("IMG_1.HEIC", lambda path: path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(40)), "JPEG"),
     "200 megapixels": ("a.png", _huge, "make it smaller"),
     "floats": ("a.tif", lambda path: Image.fromarray(GREY / np.float32(255)).save(path), "32 bits"),
     "32-bit integers": ("a.tif", lambda path: Image.fromarray(GREY.astype(np.int32)).save(path), "32 bits"),

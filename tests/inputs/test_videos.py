@@ -246,6 +246,12 @@ def test_pictures_that_do_not_move_are_still(tmp_path: Path) -> None:
     assert is_still(tmp_path / "a.gif")
 
 
+def test_heic_pictures_are_no_videos(tmp_path: Path) -> None:
+    """FFmpeg takes them for mp4."""
+    (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    assert is_still(tmp_path / "IMG_1.HEIC")
+
+
 @pytest.mark.parametrize("output", [".mp4", ".mov", ".mkv"])
 @pytest.mark.parametrize(
     ("name", "sound"),
