@@ -40,7 +40,7 @@ $(STAMP): pyproject.toml setup.py $(wildcard csrc/*.h csrc/*.cpp csrc/*/*)
 	@touch $@
 
 demo: install
-	$(BIN)/lami demo --output out/demo
+	$(BIN)/lami demo --output out/demo --overwrite
 
 test: install
 	$(BIN)/python -m pytest --numprocesses auto

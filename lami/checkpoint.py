@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from lami.configs.schema import InterpolationConfig, ModelConfig, ViTConfig
-from lami.errors import CheckpointError
+from lami.data import files
+from lami.errors import CheckpointError, DataError
 
 if TYPE_CHECKING:
     from lami.model import LAMI
@@ -30,14 +31,11 @@ def check_weight_file(path: Path) -> None:
             raise CheckpointError(f"{path} is a Git LFS pointer, not weights; run 'git lfs pull' where it came from")
 
 
-def check_output(path: Path, output: Path) -> None:
-    """Raises CheckpointError unless `output` can be the name of a new weight file made from the file `path`."""
+def check_output(path: Path, output: Path, overwrite: bool = False) -> None:
+    """Raises DataError unless `output` can be the name of a new weight file made from the file `path`."""
     if output.suffix != ".safetensors":
-        raise CheckpointError(f"the output {output} must be named .safetensors")
-    if output.is_dir():
-        raise CheckpointError(f"the output {output} is a folder; give the name of a file")
-    if output.resolve() == path.resolve():
-        raise CheckpointError(f"the output would overwrite the input {path}; choose another name")
+        raise DataError(f"the output {output} must be named .safetensors")
+    files.check_output(output, (path,), overwrite)
 
 
 def save(model: LAMI, path: str | Path, dtype: torch.dtype | None = None) -> None:

@@ -37,6 +37,7 @@ def convert_tpsmm(
     output: str | Path,
     image_size: int | tuple[int, int] | None = None,
     dtype: torch.dtype | None = None,
+    overwrite: bool = False,
 ) -> LAMI:
     """Convert a TPSMM checkpoint to a LAMI weight file, which is written whole or not at all.
 
@@ -49,17 +50,19 @@ def convert_tpsmm(
         image_size: pixels the model was trained at, one side of a square or (height, width), which the checkpoint does
             not say; None is 256, or the smallest size the networks take if that is larger.
         dtype: store weights as this type, for instance torch.float16; None keeps theirs.
+        overwrite: replace an output that exists.
 
     Returns:
         The model, on the CPU and in eval mode.
 
     Raises:
         CheckpointError: the input is missing, truncated, a Git LFS pointer, not a TPSMM checkpoint, lacks a network, or
-            has shapes that fit no configuration; or the output is the input or not named `.safetensors`.
+            has shapes that fit no configuration.
+        DataError: the output cannot be written, is the input, exists, or is not named `.safetensors`.
         ConfigError: the networks cannot take images of `image_size`.
     """
     path, output = Path(path), Path(output)
-    check_output(path, output)
+    check_output(path, output, overwrite)
     tensors = _read(path)
     config = infer_config(tensors, path, image_size)
     with torch.device("meta"):  # every value comes from the file, random ones need not be drawn
@@ -111,10 +114,12 @@ def _network_tensors(network: str, state: Any, path: Path) -> dict[str, Tensor]:
     return {f"{network}.{name.removeprefix('module.')}": value for name, value in state.items()}
 
 
-def copy_weights(path: str | Path, output: str | Path, dtype: torch.dtype | None = None) -> LAMI:
+def copy_weights(
+    path: str | Path, output: str | Path, dtype: torch.dtype | None = None, overwrite: bool = False
+) -> LAMI:
     """Write a LAMI weight file anew, for instance in half precision; arguments and errors as `convert_tpsmm`."""
     path, output = Path(path), Path(output)
-    check_output(path, output)
+    check_output(path, output, overwrite)
     model = load(path, device="cpu")
     save(model, output, dtype)
     return model

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lami.animation import AnimatedFrame, Animator, draw_panel, find_best_frame
 from lami.checkpoint import load
-from lami.data import VideoWriter, write_image
+from lami.data import VideoWriter, check_output, write_image
 from lami.data.synthetic import FigureClip, SyntheticFigures
 from lami.model import LAMI
 from lami.progress import track
@@ -29,7 +29,7 @@ _APART = 5
 """Frames between the rows of the panel, so that they show different poses."""
 
 
-def run_demo(output: str | Path, weights: str | Path = WEIGHTS) -> None:
+def run_demo(output: str | Path, weights: str | Path = WEIGHTS, overwrite: bool = False) -> None:
     """Animate one frame of a figure with its other frames, and with another figure; print the error of the former.
 
     Writes `animation.mp4` and `panel.png`, which shows the images generated between source and driving pose.
@@ -37,12 +37,15 @@ def run_demo(output: str | Path, weights: str | Path = WEIGHTS) -> None:
     Args:
         output: folder to write to.
         weights: a model trained on `SyntheticFigures`; the packaged one by default.
+        overwrite: replace files of an earlier demonstration.
 
     Raises:
         CheckpointError: the weights cannot be used.
-        DataError: the folder cannot be written.
+        DataError: a file exists already or cannot be written.
     """
-    output = Path(output)
+    video, panel = Path(output) / "animation.mp4", Path(output) / "panel.png"
+    for path in (video, panel):
+        check_output(path, overwrite=overwrite)
     model = load(weights)
     figures = SyntheticFigures(model.config.image_size, num_clips=2, num_frames=_FRAMES, start=_UNSEEN)
     clip, other = figures.clip(0), figures.clip(1)
@@ -53,11 +56,11 @@ def run_demo(output: str | Path, weights: str | Path = WEIGHTS) -> None:
     results = list(track(animator.animate(driving), _FRAMES, "same figure"))
     other_results = list(track(_animate_with(model, driving[0], other_driving), _FRAMES, "another figure"))
 
-    _write_video(output / "animation.mp4", clip, driving[0], [driving, other_driving], [results, other_results])
+    _write_video(video, clip, driving[0], [driving, other_driving], [results, other_results])
     rows = {f"frame {n}": results[n].moved for n in _farthest(clip)}
-    write_image(output / "panel.png", draw_panel(animator.source, list(rows.values()), captions=list(rows)))
+    write_image(panel, draw_panel(animator.source, list(rows.values()), captions=list(rows)))
     print(_scores(animator.source.image[0], results))
-    print(f"see {output / 'animation.mp4'} and {output / 'panel.png'}")
+    print(f"see {video} and {panel}")
 
 
 def _animate_with(model: LAMI, source: np.ndarray, driving: Sequence[np.ndarray]) -> Iterable[AnimatedFrame]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from lami import checkpoint
 from lami.configs.schema import AVDConfig, DenseMotionConfig, GeneratorConfig, ModelConfig
 from lami.convert import convert_tpsmm, copy_weights, infer_config
-from lami.errors import CheckpointError, ConfigError
+from lami.errors import CheckpointError, ConfigError, DataError
 from lami.model import LAMI
 
 MINI = ModelConfig(
@@ -275,11 +275,11 @@ def test_image_size_must_fit_the_networks(mini_file: Path, tmp_path: Path) -> No
 
 
 def test_output_must_be_another_safetensors_file(mini_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"named \.safetensors"):
+    with pytest.raises(DataError, match=r"named \.safetensors"):
         convert_tpsmm(mini_file, tmp_path / "out.pth.tar")
     path = tmp_path / "same.safetensors"
     path.write_bytes(b"precious")
-    with pytest.raises(CheckpointError, match="overwrite the input"):
+    with pytest.raises(DataError, match="is an input"):
         convert_tpsmm(path, path)
     assert path.read_bytes() == b"precious"
 
@@ -304,5 +304,5 @@ def test_copy_in_half_precision(tmp_path: Path) -> None:
     copied = checkpoint.load(tmp_path / "half.safetensors", device="cpu").state_dict()
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(copied[name], tensor, rtol=1e-3, atol=1e-6)  # fp16 has 11 bits, smallest step 6e-8
-    with pytest.raises(CheckpointError, match="overwrite the input"):
+    with pytest.raises(DataError, match="is an input"):
         copy_weights(tmp_path / "half.safetensors", tmp_path / "half.safetensors")

@@ -9,7 +9,7 @@ from small import small_model
 from lami import demo
 from lami.checkpoint import save
 from lami.data import VideoReader, read_image
-from lami.errors import CheckpointError
+from lami.errors import CheckpointError, DataError
 
 
 @pytest.fixture
@@ -29,6 +29,8 @@ def test_files_and_scores(
         assert video.width > 3 * 224
     panel = read_image(tmp_path / "out" / "demo" / "panel.png")
     assert panel.shape[1] > 6 * 160
+    with pytest.raises(DataError, match=r"animation\.mp4 exists already"):
+        demo.run_demo(tmp_path / "out" / "demo", weights)
     printed = capsys.readouterr().out
     assert "copying the source" in printed
     assert "animating the source" in printed

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -20,10 +21,13 @@ from lami.animation.panel import draw_panel
 from lami.animation.pipeline import read_ahead, write_behind
 from lami.configs.schema import Fusion, Selector
 from lami.data import (
-    IMAGE_SUFFIXES,
+    WRITABLE_IMAGE_SUFFIXES,
     WRITABLE_SUFFIXES,
     VideoReader,
     VideoWriter,
+    check_output,
+    is_still,
+    open_moving,
     read_image,
     write_image,
 )
@@ -59,6 +63,7 @@ def animate_file(
     weights_vit: str | None = None,
     fusion: Fusion | None = None,
     save_panel: str | Path | None = None,
+    overwrite: bool = False,
     progress: Track = track,
 ) -> Path:
     """Animate a source image with a driving video and write the result, whole or not at all.
@@ -69,7 +74,7 @@ def animate_file(
     Args:
         checkpoint: weight file of the model, or a loaded model, whose own the device, selector and transformer are.
         source: image of any size.
-        driving: video, or an image.
+        driving: video, animated picture, folder of frames (25 a second), or an image.
         output: video to write, or an image if `driving` is one; missing folders are created.
         mode, granularity, size, batch_size: see `Animator`.
         times: candidate times; None takes the checkpoint's. Selector `fixed` takes one.
@@ -81,6 +86,7 @@ def animate_file(
         weights_vit: weights of the selector's transformer instead of the checkpoint's setting, see `ViTConfig.weights`.
         fusion: views of the second stage; None takes the checkpoint's, see `InterpolationConfig.fusion`.
         save_panel: picture to write that shows what is generated between source and driving pose.
+        overwrite: replace outputs that exist.
         progress: wraps the frames as they are made, given their number and a description.
 
     Returns:
@@ -88,17 +94,17 @@ def animate_file(
 
     Raises:
         ConfigError: options that do not go together or that the model cannot serve.
-        DataError: a file cannot be read or written.
+        DataError: a file cannot be read or written, or exists already.
         CheckpointError: the weight file cannot be used.
         WeightsUnavailableError: the selector's transformer cannot be had.
     """
     source, driving, output = Path(source), Path(driving), Path(output)
     panel = None if save_panel is None else Path(save_panel)
-    still = driving.suffix.lower() in IMAGE_SUFFIXES
+    still = is_still(driving)
     if audio not in get_args(Audio):
         raise ConfigError(f"unknown audio {audio!r}; use one of {', '.join(get_args(Audio))}")
     weights = () if isinstance(checkpoint, LAMI) else (Path(checkpoint),)
-    _check_paths(output, panel, still, inputs=(*weights, source, driving))
+    _check_paths(output, panel, still, (*weights, source, driving), overwrite)
     if still and mode == "relative":
         logger.info("a single driving image has no motion of its own: using mode absolute instead of relative")
         mode = "absolute"
@@ -124,7 +130,7 @@ def animate_file(
         shown = {"": result.moved}
         write_image(output, result.image)
     else:
-        with VideoReader(driving) as reader:
+        with closing(open_moving(driving)) as reader:
             model = load_model()
             animator = Animator(
                 model, image, mode, times, granularity, None, batch_size, size=size, precision=precision
@@ -133,7 +139,7 @@ def animate_file(
                 best = find_best_frame(animator.source.keypoints, animator.detect(frame.image for frame in reader))
                 logger.info("the driving frame nearest to the source's pose is number %d of %d", best, len(reader))
                 animator.refer_to(reader.frames([best])[0])
-            sound = driving if audio == "driving" else None
+            sound = driving if audio == "driving" and isinstance(reader, VideoReader) else None
             wanted = _evenly(len(reader), _PANEL_ROWS) if panel else set()
             shown = {}
             with (
@@ -162,18 +168,17 @@ def _evenly(count: int, wanted: int) -> set[int]:
     return {round((i + 1) * (count - 1) / wanted) for i in range(wanted)}
 
 
-def _check_paths(output: Path, panel: Path | None, still: bool, inputs: Sequence[Path]) -> None:
-    """Raises DataError for what could only fail after all the work, or destroy an input."""
-    suffixes, driver = (IMAGE_SUFFIXES, "image") if still else (WRITABLE_SUFFIXES, "video")
-    for path, allowed, why in ((output, suffixes, f"for a driving {driver}"), (panel, IMAGE_SUFFIXES, "for the panel")):
+def _check_paths(output: Path, panel: Path | None, still: bool, inputs: Sequence[Path], overwrite: bool) -> None:
+    """Raises DataError for what could only fail after all the work, or destroy an input or an earlier result."""
+    suffixes, driver = (WRITABLE_IMAGE_SUFFIXES, "image") if still else (WRITABLE_SUFFIXES, "video")
+    for path, allowed, why in (
+        (output, suffixes, f"for a driving {driver}"),
+        (panel, WRITABLE_IMAGE_SUFFIXES, "for the panel"),
+    ):
         if path is None:
             continue
         if path.suffix.lower() not in allowed:
             raise DataError(f"{path} has no fitting suffix {why}; use one of {', '.join(sorted(allowed))}")
-        if path.is_dir():
-            raise DataError(f"{path} is a folder; give the name of a file to write")
-        for taken in inputs:
-            if path.resolve() == taken.resolve():
-                raise DataError(f"{path} is an input and will not be overwritten; choose another output")
-    if panel is not None and panel.resolve() == output.resolve():
+        check_output(path, inputs, overwrite)
+    if panel is not None and os.path.realpath(panel) == os.path.realpath(output):
         raise DataError(f"{panel} is the output already; choose another name for the panel")

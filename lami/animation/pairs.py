@@ -16,7 +16,7 @@ from lami.animation.letterbox import OutputSize
 from lami.animation.loading import identify, load_with_options
 from lami.animation.modes import Mode
 from lami.configs.schema import Fusion, Selector
-from lami.data import IMAGE_SUFFIXES, Pair, VideoReader, read_pairs
+from lami.data import WRITABLE_IMAGE_SUFFIXES, Pair, VideoReader, is_still, read_pairs
 from lami.errors import DataError
 from lami.processes import join_processes
 from lami.progress import track
@@ -44,7 +44,7 @@ class PairResult:
 
 def animate_pairs(
     checkpoint: str | Path,
-    pairs: str | Path,
+    pairs: str | Path | Sequence[Pair],
     output: str | Path,
     *,
     mode: Mode = "relative",
@@ -74,7 +74,7 @@ def animate_pairs(
 
     Args:
         checkpoint: weight file of the model.
-        pairs: table of `read_pairs`; rows whose files are missing fail.
+        pairs: table of `read_pairs`, or its rows; those whose files are missing fail.
         output: folder, created if missing.
         mode, times, selector, granularity, best_frame, audio, size, batch_size, device, precision, weights_vit,
             fusion: see `animate_file`.
@@ -90,8 +90,11 @@ def animate_pairs(
         WeightsUnavailableError: the selector's transformer cannot be had.
     """
     folder = Path(output)
-    rows = read_pairs(pairs, strict=False)
-    names = _output_names(rows, folder, Path(pairs))
+    if isinstance(pairs, str | Path):
+        rows, table = read_pairs(pairs, strict=False), str(pairs)
+    else:
+        rows, table = tuple(pairs), "the list"
+    names = _output_names(rows, folder, table)
     options: dict[str, Any] = {
         "mode": mode,
         "granularity": granularity,
@@ -103,9 +106,8 @@ def animate_pairs(
         precision = pick_precision(precision, processes.device)
         model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit, fusion, precision)
         settings = options | {"precision": precision} | identify(checkpoint, times, selector, weights_vit, fusion)
-        animate = partial(
-            _animate, partial(animate_file, model, times=times, batch_size=batch_size, precision=precision, **options)
-        )
+        chosen = {"times": times, "batch_size": batch_size, "precision": precision, **options}
+        animate = partial(_animate, partial(animate_file, model, overwrite=True, **chosen))
         tasks = [
             Task(name, partial(animate, pair, folder / name, f"{n} of {len(rows)}, {name}"), pair[:2], (folder / name,))
             for n, (pair, name) in enumerate(zip(rows, names, strict=True), start=1)
@@ -124,7 +126,7 @@ def _animate(animate: Callable[..., Path], pair: Pair, output: Path, label: str)
         return track(frames, total, f"{description} {label}")
 
     animate(pair.source, pair.driving, output, progress=progress)
-    if output.suffix.lower() in IMAGE_SUFFIXES:
+    if output.suffix.lower() in WRITABLE_IMAGE_SUFFIXES:
         return {"frames": 1}
     with VideoReader(output) as reader:
         return {"frames": len(reader)}
@@ -142,12 +144,12 @@ def _result(pair: Pair, outcome: Outcome) -> PairResult:
     )
 
 
-def _output_names(rows: Sequence[Pair], folder: Path, table: Path) -> list[str]:
+def _output_names(rows: Sequence[Pair], folder: Path, table: str) -> list[str]:
     """Names in the folder; raises DataError where one is outside it, is another row's, or is an input."""
     names: dict[str, int] = {}
     inputs = {path.resolve() for pair in rows for path in pair[:2]}
     for row, pair in enumerate(rows, start=1):
-        suffix = ".png" if pair.driving.suffix.lower() in IMAGE_SUFFIXES else ".mp4"
+        suffix = ".png" if is_still(pair.driving) else ".mp4"
         path = Path(pair.output or f"{pair.source.stem}-{pair.driving.stem}{suffix}")
         if path.is_absolute() or ".." in path.parts:
             raise DataError(f"row {row} of {table} has the output {path}; give a name inside the output folder")

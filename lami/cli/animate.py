@@ -17,11 +17,11 @@ class AnimateOptions:
     checkpoint: Checkpoint
     """Trained model."""
     output: Output
-    """Video to write (.mp4, .gif, ...), or an image where `driving` is one; with `pairs` a folder."""
+    """Video to write (.mp4, .gif, ...), or an image where `driving` is one; with `pairs` or patterns a folder."""
     source: Annotated[Path | None, tyro.conf.arg(metavar="IMAGE")] = None
-    """Image whose object shall move."""
+    """Image whose object shall move, or a quoted pattern such as 'people/*.jpg' for several."""
     driving: Annotated[Path | None, tyro.conf.arg(metavar="VIDEO")] = None
-    """Video (or image) that shows the motion."""
+    """Video (or folder of frames, or image) that shows the motion, or a quoted pattern such as 'clips/*.mp4'."""
     pairs: Annotated[Path | None, tyro.conf.arg(metavar="CSV")] = None
     """Instead of source and driving, a list of them: a table with the columns source,driving and perhaps output."""
     mode: Literal["relative", "absolute", "avd"] = "relative"
@@ -52,6 +52,8 @@ class AnimateOptions:
     """Reach the driving pose from the interpolated image (none), or from it and the source; as in the checkpoint."""
     save_panel: Annotated[Path | None, tyro.conf.arg(metavar="IMAGE")] = None
     """Also write a picture of what is generated between source and driving pose."""
+    overwrite: bool = False
+    """Replace an output that exists; lists need no such leave for what they made themselves."""
 
 
 def main(arguments: list[str]) -> None:
@@ -62,15 +64,20 @@ def main(arguments: list[str]) -> None:
     given = [path is not None for path in (options.source, options.driving)]
     if any(given) if pairs is not None else not all(given):
         raise ConfigError("say what to animate: --source IMAGE and --driving VIDEO, or --pairs CSV")
-    if pairs is not None and options.save_panel is not None:
-        raise ConfigError("one panel cannot show several pairs; leave out --save-panel")
 
     from lami.animation import animate_file, animate_pairs
+    from lami.data import is_pattern, match_pairs
 
-    if pairs is None:
-        animate_file(**chosen)
-        return
-    for name in ("source", "driving", "save_panel"):
+    if options.source is not None and options.driving is not None:
+        if not (is_pattern(options.source) or is_pattern(options.driving)):
+            animate_file(**chosen)
+            return
+        pairs = match_pairs(options.source, options.driving)
+    if options.save_panel is not None:
+        raise ConfigError("one panel cannot show several pairs; leave out --save-panel")
+    if options.overwrite:
+        raise ConfigError("a list makes anew what is stale and keeps the rest; leave out --overwrite")
+    for name in ("source", "driving", "save_panel", "overwrite"):
         del chosen[name]
     rows = animate_pairs(pairs=pairs, **chosen)
     failed = {row.output: row.error for row in rows if row.error is not None}

@@ -30,6 +30,8 @@ class DataOptions:
     """For each folder and number of processes, in five windows in turn with the others."""
     output: Output = Path("bench-data.json")
     """File of the result."""
+    overwrite: bool = False
+    """Replace it if it exists."""
 
 
 @dataclass
@@ -77,8 +79,10 @@ def _data(arguments: list[str]) -> None:
 
     from lami.bench.data import bench_data
     from lami.configs import load_config
+    from lami.data import check_output
 
     config = load_config(options.config, overrides)
+    check_output(options.output, overwrite=options.overwrite)
     bench_data(config, options.root, options.workers, options.seconds, options.output)
 
 

@@ -21,6 +21,8 @@ class ConvertOptions:
     """Side of the square images that a TPSMM model was trained at; 256 by default."""
     half: bool = False
     """Store the weights in half precision (fp16), for half of the size."""
+    overwrite: bool = False
+    """Replace an output that exists."""
 
 
 def main(arguments: list[str]) -> None:
@@ -33,8 +35,8 @@ def main(arguments: list[str]) -> None:
 
     dtype = torch.float16 if options.half else None
     if options.path.suffix != ".safetensors":
-        convert_tpsmm(options.path, options.output, options.image_size, dtype)
+        convert_tpsmm(options.path, options.output, options.image_size, dtype, overwrite=options.overwrite)
     elif options.image_size is not None:
         raise ConfigError("a lami checkpoint knows the size it was trained at; leave out --image-size")
     else:
-        copy_weights(options.path, options.output, dtype)
+        copy_weights(options.path, options.output, dtype, overwrite=options.overwrite)

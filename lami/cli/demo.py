@@ -12,6 +12,8 @@ from lami.cli.options import Output, parse
 class DemoOptions:
     output: Output = Path("out/demo")
     """Folder of the pictures and videos."""
+    overwrite: bool = False
+    """Replace those that are there."""
 
 
 def main(arguments: list[str]) -> None:
@@ -19,4 +21,4 @@ def main(arguments: list[str]) -> None:
 
     from lami.demo import run_demo
 
-    run_demo(options.output)
+    run_demo(options.output, overwrite=options.overwrite)

@@ -16,6 +16,8 @@ class TrainAvdOptions:
     """Configuration file or preset with the data and the section avd_training."""
     output: Output
     """New checkpoint: the model and its animation-via-disentanglement network."""
+    overwrite: bool = False
+    """Replace an output that exists."""
 
 
 def main(arguments: list[str]) -> None:
@@ -30,4 +32,4 @@ def main(arguments: list[str]) -> None:
     from lami.configs import load_config
     from lami.training import train_avd
 
-    train_avd(options.checkpoint, load_config(options.data, overrides), options.output)
+    train_avd(options.checkpoint, load_config(options.data, overrides), options.output, options.overwrite)

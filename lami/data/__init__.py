@@ -3,9 +3,11 @@
 from lami.data.augmentation import augment, resize
 from lami.data.clips import Clip, open_clip
 from lami.data.dataset import DrawBatches, TestClip, TestClips, TrainingPair, TrainingPairs
-from lami.data.images import IMAGE_SUFFIXES, read_image, to_tensor, to_uint8, write_image
+from lami.data.files import check_output
+from lami.data.images import IMAGE_SUFFIXES, WRITABLE_IMAGE_SUFFIXES, read_image, to_tensor, to_uint8, write_image
+from lami.data.moving import Moving, is_still, open_moving
 from lami.data.packing import pack
-from lami.data.pairs import Pair, read_pairs
+from lami.data.pairs import Pair, is_pattern, match_pairs, read_pairs
 from lami.data.shards import PackReport, PackSettings
 from lami.data.sources import ClipSets, ClipSource, find_clips, list_clips
 from lami.data.verification import verify
@@ -15,12 +17,14 @@ from lami.data.writer import WRITABLE_SUFFIXES, VideoWriter
 __all__ = [
     "IMAGE_SUFFIXES",
     "VIDEO_SUFFIXES",
+    "WRITABLE_IMAGE_SUFFIXES",
     "WRITABLE_SUFFIXES",
     "Clip",
     "ClipSets",
     "ClipSource",
     "DrawBatches",
     "Frame",
+    "Moving",
     "PackReport",
     "PackSettings",
     "Pair",
@@ -31,9 +35,14 @@ __all__ = [
     "VideoReader",
     "VideoWriter",
     "augment",
+    "check_output",
     "find_clips",
+    "is_pattern",
+    "is_still",
     "list_clips",
+    "match_pairs",
     "open_clip",
+    "open_moving",
     "pack",
     "read_image",
     "read_pairs",

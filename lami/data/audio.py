@@ -17,6 +17,9 @@ from lami.errors import DataError
 _COPIED_CODECS = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "flac", "opus"})
 """Codecs that players understand in the containers that we write; others are encoded again as AAC."""
 
+_NOT_IN_MOV = frozenset({"flac", "opus"})
+"""Codecs that FFmpeg says it can write to mov, and then refuses."""
+
 _Piece: TypeAlias = av.Packet | av.AudioFrame
 
 
@@ -24,7 +27,7 @@ def carry_audio(source: Path, output: OutputContainer) -> AudioTrack | None:
     """The sound of `source`, ready to be written into `output`; None if it has none."""
     check_readable(source)
     try:
-        container = av.open(str(source))
+        container = av.open(f"file:{source}")  # with the prefix no name is taken for an address
     except av.FFmpegError as error:
         raise DataError(f"{source} is not a file with sound ({error.strerror}), give a video or audio file") from error
     if not container.streams.audio:
@@ -46,7 +49,8 @@ class AudioTrack:
         self._output = output
         stream = self._input.streams.audio[0]
         codec = stream.codec.canonical_name
-        self._copied = codec in _COPIED_CODECS and codec in output.supported_codecs
+        refused = _NOT_IN_MOV if output.format.name == "mov" else frozenset()
+        self._copied = codec in _COPIED_CODECS - refused and codec in output.supported_codecs
         self._stream: AudioStream
         if self._copied:
             self._stream = output.add_stream_from_template(stream)

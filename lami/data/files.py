@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from glob import escape
+from os.path import samestat
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from uuid import uuid4
 
 from lami.errors import DataError
@@ -15,6 +18,7 @@ from lami.errors import DataError
 _LFS_POINTER = b"version https://git-lfs.github.com"
 _TAG = 8
 """Random digits in the names of files that are being written."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -25,28 +29,54 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
 
 def check_readable(path: Path) -> None:
     """Raise a `DataError` for causes that a decoder reports poorly: missing, not a file, empty, a git-lfs pointer."""
-    if not path.exists():
-        raise DataError(f"{path} does not exist, check the path")
-    if not path.is_file():
-        raise DataError(f"{path} is not a file, give the path of one image or video")
     try:
+        mode = path.stat().st_mode
+        if not S_ISREG(mode):  # a pipe would wait for somebody to write into it
+            raise DataError(f"{path} is not a file, give the path of one image or video")
         with path.open("rb") as file:
             head = file.read(len(_LFS_POINTER))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(f"{path} does not exist, check the path") from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}), check its permissions") from error
+        raise DataError(f"{path} cannot be read ({error.strerror}), check its name and permissions") from error
     if not head:
         raise DataError(f"{path} is empty, copy or download it again")
     if head == _LFS_POINTER:
         raise DataError(f"{path} is a git-lfs pointer instead of the file itself, fetch it with `git lfs pull`")
 
 
+def check_output(path: Path, inputs: Iterable[Path] = (), overwrite: bool = False) -> None:
+    """Raise a `DataError` for a file that could be written only after all the work, or would destroy something.
+
+    inputs: what the file is made from, which not even `overwrite` gives up. The folder may be missing.
+    """
+    try:
+        status = _status(path)
+        _status(_partial(path))  # whose name is longer
+        taken = status is not None and any(samestat(status, other) for other in map(_status, inputs) if other)
+        folder = next(folder for folder in path.absolute().parents if _status(folder))
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror}), choose another name") from error
+    if taken:
+        raise DataError(f"{path} is an input and will not be overwritten; choose another output")
+    if status is not None and S_ISDIR(status.st_mode):
+        raise DataError(f"{path} is a folder; give the name of a file to write")
+    if status is not None and not S_ISREG(status.st_mode):
+        raise DataError(f"{path} is not a regular file; choose another output")
+    if status is not None and not overwrite:
+        raise DataError(f"{path} exists already; choose another output, or replace it with --overwrite")
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise DataError(f"{path} cannot be written, {folder} is not a folder with write access; choose another")
+
+
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a name beside `target` to write to; it becomes `target` on success and is removed on failure.
 
-    The name keeps the suffix, by which writers choose their format. Missing folders are created.
+    The name keeps the suffix, by which writers choose their format. Missing folders are created. A disk that is full
+    meanwhile is a `DataError`.
     """
-    partial = target.with_name(f".{target.stem}.{uuid4().hex[:_TAG]}{target.suffix}")
+    partial = _partial(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.touch(exist_ok=False)
@@ -55,6 +85,11 @@ def atomic_path(target: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(target)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        cause = os.strerror(error.errno)
+        raise DataError(f"{target} cannot be written ({cause}), make room or choose another folder") from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -105,3 +140,14 @@ def _let_go() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go)
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f".{target.stem}.{uuid4().hex[:_TAG]}{target.suffix}")
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
 import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from lami.data.files import atomic_path, check_readable
 from lami.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".tga"}
+)
+"""Names that are taken for images; what is in a file decides how it is read."""
+
+WRITABLE_IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+
+# Pillow knows many more, some of which start other programs.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM", "TGA")
+_ANIMATED = frozenset({"PNG", "WEBP", "GIF", "AVIF"})  # further pictures in a TIFF or a JPEG are pages or previews
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1"})
 
 _ENCODING = {
     "jpg": (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
@@ -22,29 +38,57 @@ _ENCODING = {
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read an image of any common kind as RGB, uint8 (H, W, 3).
+    """Read an image of any common kind as RGB, uint8 (H, W, 3); of an animated one the first frame.
 
-    Grey, palette and 16-bit images are converted, EXIF orientation is applied, transparency is laid on white.
-    Raises `DataError` for what cannot be decoded completely.
+    The content decides about the kind, not the suffix. Grey, palette, CMYK and 16-bit images are converted, colours
+    become sRGB where a profile says what they are, EXIF orientation is applied, transparency is laid on white.
+    Raises `DataError` for what cannot be decoded completely, stores 32 bits a value, or has more pixels than Pillow
+    takes for harmless (179 million); HEIC needs pillow-heif.
     """
+    with open_picture(path) as picture:
+        return to_rgb(picture)
+
+
+@contextmanager
+def open_picture(path: str | Path) -> Iterator[Image.Image]:
+    """An image file as Pillow has it, not decoded yet; what fails within the context becomes a `DataError`."""
     path = Path(path)
     check_readable(path)
     try:
-        with Image.open(path) as opened:
-            image: Image.Image = ImageOps.exif_transpose(opened)
-            if image.mode in ("I", "F"):
+        with _quiet():
+            picture = Image.open(path, formats=_known_formats())
+        with picture:
+            if _levels(picture) == "32 bits":
                 raise DataError(f"{path} stores 32 bits a value, save it with 8 or 16 bits")
-            if image.mode.startswith("I;16"):  # Pillow would clip the values to 255
-                levels = np.asarray(image).astype(np.uint32)
-                image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return np.array(image.convert("RGB"))
+            yield picture
     except DataError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is not an image that can be read ({error}), convert it to PNG or JPEG") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} is too large an image ({_first_sentence(error)}), make it smaller") from error
+    except Exception as error:  # decoders raise whatever damaged data make them stumble over
+        if isinstance(error, UnidentifiedImageError) and is_heif(path):
+            raise DataError(f"{path} is a HEIC image, install pillow-heif or convert it to JPEG") from error
+        cause = "unknown format" if isinstance(error, UnidentifiedImageError) else _first_sentence(error)
+        raise DataError(f"{path} is not an image that can be read ({cause}), convert it to PNG or JPEG") from error
+
+
+def is_animated(picture: Image.Image) -> bool:
+    """Whether an open picture has several frames that follow each other in time."""
+    return picture.format in _ANIMATED and getattr(picture, "is_animated", False)
+
+
+def to_rgb(picture: Image.Image) -> np.ndarray:
+    """The frame at which an open picture stands, as `read_image` gives it."""
+    with _quiet():
+        levels = _levels(picture)
+        image: Image.Image = ImageOps.exif_transpose(picture)
+        if levels == "16 bits":  # Pillow would clip the values to 255
+            values = np.asarray(image).astype(np.uint32)
+            image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        if image.has_transparency_data:
+            image = _to_srgb(image.convert("RGBA"))
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return np.array(_to_srgb(image).convert("RGB"))
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -52,10 +96,12 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     path = Path(path)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise DataError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise DataError(f"{path} has no image suffix, use one of {', '.join(sorted(IMAGE_SUFFIXES))}")
+    if path.suffix.lower() not in WRITABLE_IMAGE_SUFFIXES:
+        raise DataError(f"{path} has no image suffix, use one of {', '.join(sorted(WRITABLE_IMAGE_SUFFIXES))}")
+    encoded = BytesIO()  # straight into a file, Pillow does not see that a disk is full
+    Image.fromarray(image).save(encoded, Image.registered_extensions()[path.suffix.lower()], quality=95)
     with atomic_path(path) as partial:
-        Image.fromarray(image).save(partial, quality=95)  # formats without loss ignore the quality
+        partial.write_bytes(encoded.getvalue())
 
 
 def decode_image(data: bytes) -> np.ndarray:
@@ -100,3 +146,52 @@ def to_uint8(image: torch.Tensor, truncate: bool = False) -> np.ndarray:
     levels = image.detach().float().clamp(0, 1).mul(255)
     levels = (levels if truncate else levels.round()).to(torch.uint8)
     return levels.movedim(-3, -1).contiguous().cpu().numpy()
+
+
+@functools.cache
+def _known_formats() -> tuple[str, ...]:
+    Image.init()
+    with suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _levels(picture: Image.Image) -> Literal["8 bits", "16 bits", "32 bits"]:
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
+        return "16 bits"
+    return "32 bits" if picture.mode in ("I", "F") else "8 bits"
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Colours of another space, such as a phone's Display P3 or a press's CMYK, as sRGB; others as they are."""
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(image.info["icc_profile"]))
+        if "sRGB" in ImageCms.getProfileDescription(profile):
+            return image
+        if image.mode == "P":
+            image = image.convert("RGB")
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode=mode) or image
+    except (KeyError, OSError, ImageCms.PyCMSError):
+        return image  # no profile, or none that fits the image
+
+
+def is_heif(path: Path) -> bool:
+    """Whether a file is a HEIC picture, which Pillow may not know and FFmpeg takes for a video."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[4:8] == b"ftyp" and head[8:] in _HEIF_BRANDS
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).split(". ")[0].strip().rstrip(".") or type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Pillow's warnings are of no use here: an image is decoded completely, or that is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

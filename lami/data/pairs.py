@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+from glob import glob, has_magic
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from lami.data.files import check_readable
+from lami.data.files import check_readable, natural_key
 from lami.errors import DataError
 
 _COLUMNS = ("source", "driving")
@@ -40,6 +42,29 @@ def read_pairs(path: str | Path, root: str | Path | None = None, strict: bool = 
             return _checked(path, table, folder, strict)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV file ({error}), save it as comma-separated text in UTF-8") from error
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a path stands for all files that match it, as `clips/*.mp4` does."""
+    return has_magic(str(path)) and not path.exists()
+
+
+def match_pairs(source: Path, driving: Path) -> tuple[Pair, ...]:
+    """Every file that the first path or pattern names with every one that the second does.
+
+    Raises:
+        DataError: a pattern that nothing matches.
+    """
+    return tuple(Pair(*files) for files in product(_matches(source), _matches(driving)))
+
+
+def _matches(path: Path) -> list[Path]:
+    if not is_pattern(path):
+        return [path]
+    names = sorted(glob(str(path)), key=natural_key)
+    if not names:
+        raise DataError(f"{path} matches no file, correct the pattern")
+    return [Path(name) for name in names]
 
 
 def _checked(path: Path, table: csv.DictReader[str], folder: Path, strict: bool) -> tuple[Pair, ...]:

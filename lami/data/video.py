@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,15 +14,24 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.reformatter import ColorTrc
 from av.video.stream import VideoStream
+from PIL import Image
 
 from lami.data.files import check_readable
 from lami.errors import DataError
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".gif", ".avi", ".webm", ".mkv", ".m4v"})
+logger = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".gif", ".avi", ".webm", ".mkv", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv"})
 
 _SEEKABLE_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
-_STILL_FORMATS = frozenset({"image2", "tty"})  # FFmpeg also "plays" pictures and text files
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,av1,obu,ivf,gif,apng,flv,ogg,asf,nut,"
+    "mxf,dv,yuv4mpegpipe"
+)
+"""FFmpeg also "plays" pictures and texts, and lists of other files and addresses, which nobody asked it to open."""
+_HDR = frozenset({ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67})
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,10 @@ class _Index:
 
     @classmethod
     def scan(cls, container: InputContainer, stream: VideoStream) -> _Index:
-        packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
+        packets = [p for p in container.demux(stream) if p.size]
+        # A recording may begin in the middle: what comes before the first keyframe cannot be decoded.
+        first = next((number for number, p in enumerate(packets) if p.is_keyframe), 0)
+        packets = [p for p in packets[first:] if not p.is_discard]
         times = sorted(p.pts for p in packets if p.pts is not None)
         # AVI stores no presentation times: those that FFmpeg makes up are wrong with B-frames.
         if container.format.name == "avi" or len(set(times)) < len(packets):
@@ -89,7 +102,11 @@ class VideoReader:
             self.close()
             raise self._damaged(error) from error
         self._position = self._number(self._current, 0)
-        self.height, self.width = _upright(self._current).shape[:2]
+        self.height, self.width = self._upright(self._current).shape[:2]
+        if self._current.color_trc in _HDR:
+            logger.warning(
+                "%s is an HDR video, its colours will look pale; convert it to SDR for better ones", self.path
+            )
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -110,16 +127,20 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         """All frames in order, decoded one at a time; does not disturb `frames`."""
         container, stream = self._open()
+        count = 0
         with container:
             try:
-                for position, frame in enumerate(container.decode(stream)):
+                for count, frame in enumerate(container.decode(stream), start=1):
                     if self._index.times and frame.pts is not None:
                         time = (frame.pts - self._index.times[0]) * self._time_base
                     else:
-                        time = position / self.rate
-                    yield Frame(_upright(frame), time)
+                        time = (count - 1) / self.rate
+                    if count <= len(self):
+                        yield Frame(self._upright(frame), time)
             except av.FFmpegError as error:
                 raise self._damaged(error) from error
+        if count != len(self):
+            raise self._damaged(f"it should have {len(self)} frames, {count} can be decoded")
 
     def frames(self, indices: Iterable[int]) -> list[np.ndarray]:
         """Frames by number, in the order asked for, repeats allowed; uint8 (H, W, 3) each.
@@ -152,15 +173,16 @@ class VideoReader:
 
     def _open(self) -> tuple[InputContainer, VideoStream]:
         try:
-            container = av.open(str(self.path))
-        except (av.FFmpegError, OSError, UnicodeDecodeError) as error:
+            # The prefix keeps FFmpeg from taking the start of names like `12:30.mp4` for a protocol.
+            container = av.open(f"file:{self.path}", options={"format_whitelist": _FORMATS})
+        except (av.FFmpegError, OSError, ValueError) as error:
             cause = getattr(error, "strerror", None) or error
             raise DataError(f"{self.path} is not a video that can be read ({cause}), convert it to mp4") from error
         streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-        name = container.format.name
-        if not streams or name in _STILL_FORMATS or name.endswith("_pipe"):
+        if not streams:
+            found = "sound alone" if container.streams.audio else "no description of its pictures"
             container.close()
-            raise DataError(f"{self.path} is not a video, give an mp4, mov, webm, mkv, avi or gif file")
+            raise DataError(f"{self.path} is not a video or is cut short (it holds {found}), copy or convert it again")
         streams[0].thread_type = "AUTO"
         streams[0].codec_context.thread_count = self._threads
         return container, streams[0]
@@ -177,7 +199,7 @@ class VideoReader:
                 self._advance(index)
         except av.FFmpegError as error:
             raise self._damaged(error) from error
-        return _upright(self._current)
+        return self._upright(self._current)
 
     def _approach(self, index: int) -> None:
         """Put the decoder at or before frame `index`, going on from where it is if no keyframe is nearer."""
@@ -211,8 +233,22 @@ class VideoReader:
         reason = getattr(cause, "strerror", None) or str(cause) or "no frame can be decoded"
         return DataError(f"{self.path} is damaged ({reason}), copy or convert it again")
 
+    def _upright(self, frame: av.VideoFrame) -> np.ndarray:
+        """The frame as it is meant to be seen: square pixels, transparency on white, turned."""
+        transparent = any(component.is_alpha for component in frame.format.components)
+        width = round(frame.width * (self._stream.sample_aspect_ratio or 1))
+        image = frame.to_ndarray(format="rgba" if transparent else "rgb24", width=width)
+        if transparent:
+            white = Image.new("RGBA", (width, frame.height), "white")
+            image = np.array(Image.alpha_composite(white, Image.fromarray(image)).convert("RGB"))
+        quarter_turns = round(frame.rotation / 90) % 4
+        return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
 
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    image = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
+
+def is_video(path: Path) -> bool:
+    """Whether FFmpeg finds moving pictures in a file, which may be damaged all the same."""
+    try:
+        with VideoReader(path, threads=1):
+            return True
+    except DataError:
+        return False

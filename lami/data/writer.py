@@ -66,7 +66,7 @@ class VideoWriter:
         with ExitStack() as stack:  # undoes what was begun if a later step fails
             partial = stack.enter_context(atomic_path(self.path))
             options = {"movflags": "+faststart"} if self.path.suffix.lower() in (".mp4", ".mov") else {}
-            self._container = stack.enter_context(av.open(str(partial), "w", options=options))
+            self._container = stack.enter_context(av.open(f"file:{partial}", "w", options=options))
             self._container.metadata.update(self._metadata)
             self._stream: VideoStream = self._container.add_stream("gif" if self._gif else "libx264", rate=self.rate)
             self._audio: AudioTrack | None = None

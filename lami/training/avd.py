@@ -19,7 +19,7 @@ from lami.training.schedule import learning_rate
 logger = logging.getLogger(__name__)
 
 
-def train_avd(model_path: str | Path, config: Config, output: str | Path) -> Path:
+def train_avd(model_path: str | Path, config: Config, output: str | Path, overwrite: bool = False) -> Path:
     """Add an AVD network to a trained model, which is otherwise left as it is (MRAA; settings of TPSMM).
 
     The network learns to undo a random scale of the driving keypoints, given the source's. The detector stays in eval
@@ -29,6 +29,7 @@ def train_avd(model_path: str | Path, config: Config, output: str | Path) -> Pat
         model_path: a trained model.
         config: `data`, `avd_training`, and seed, device and workers of `training`.
         output: the model with its AVD network, a safetensors file.
+        overwrite: replace an output that exists.
 
     Returns:
         `output` as a path.
@@ -37,7 +38,7 @@ def train_avd(model_path: str | Path, config: Config, output: str | Path) -> Pat
         LamiError: of the checkpoint or the data set.
     """
     model_path, output = Path(model_path), Path(output)
-    checkpoint.check_output(model_path, output)
+    checkpoint.check_output(model_path, output, overwrite)
     settings = config.avd_training
     device = checkpoint.pick_device(config.training.device)
     model = checkpoint.load(model_path, device)

@@ -128,7 +128,7 @@ def test_a_damaged_video_leaves_an_earlier_result_alone(checkpoint: Path, files:
     content = files["driving"].read_bytes()
     files["driving"].write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"driving\.mp4"):
-        animate_file(checkpoint, **files)
+        animate_file(checkpoint, **files, overwrite=True)
     assert files["output"].read_bytes() == b"earlier"
 
 

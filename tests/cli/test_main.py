@@ -138,7 +138,7 @@ def test_train_avd(callee: Callable[..., Mock]) -> None:
     function = callee("lami.training", "train_avd")
     main(["train-avd", "--checkpoint", "a.safetensors", "--data", "vox", "-o", "b", "--avd-training.epochs", "2"])
     expected = load_config("vox", {"avd_training.epochs": 2})
-    function.assert_called_once_with(Path("a.safetensors"), expected, Path("b"))
+    function.assert_called_once_with(Path("a.safetensors"), expected, Path("b"), False)
 
 
 def test_reconstruct_of_a_configuration(callee: Callable[..., Mock]) -> None:
@@ -230,7 +230,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
     main(["animate", *required])
     chosen = ["--times", "0.3", "0.5", "--selector", "fixed", "--granularity", "clip", "--best-frame"]
     more = ["--size", "source", "--batch-size", "2", "--weights-vit", "random", "--save-panel", "panel.png"]
-    more += ["--fusion", "occlusion", "--precision", "fp32"]
+    more += ["--fusion", "occlusion", "--precision", "fp32", "--overwrite"]
     main(["animate", *required, "--mode", "absolute", "--audio", "none", "--device", "cpu", *chosen, *more])
     paths = {"checkpoint": Path("c"), "source": Path("s.png"), "driving": Path("d.mp4"), "output": Path("out.mp4")}
     defaults = {
@@ -247,6 +247,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
         "weights_vit": None,
         "fusion": None,
         "save_panel": None,
+        "overwrite": False,
     }
     changed = {
         "mode": "absolute",
@@ -262,6 +263,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
         "weights_vit": "random",
         "fusion": "occlusion",
         "save_panel": Path("panel.png"),
+        "overwrite": True,
     }
     assert function.call_args_list == [call(**paths, **defaults), call(**paths, **changed)]
 
@@ -328,19 +330,19 @@ def test_animate_wants_files_or_pairs(given: list[str], capsys: pytest.CaptureFi
 def test_convert(callee: Callable[..., Mock]) -> None:
     function = callee("lami.convert", "convert_tpsmm")
     main(["convert", "vox.pth.tar", "vox.safetensors", "--image-size", "384"])
-    function.assert_called_once_with(Path("vox.pth.tar"), Path("vox.safetensors"), 384, None)
+    function.assert_called_once_with(Path("vox.pth.tar"), Path("vox.safetensors"), 384, None, overwrite=False)
 
 
 def test_convert_anew(callee: Callable[..., Mock]) -> None:
     function = callee("lami.convert", "copy_weights")
-    main(["convert", "--half", "a.safetensors", "b.safetensors"])
-    function.assert_called_once_with(Path("a.safetensors"), Path("b.safetensors"), torch.float16)
+    main(["convert", "--half", "--overwrite", "a.safetensors", "b.safetensors"])
+    function.assert_called_once_with(Path("a.safetensors"), Path("b.safetensors"), torch.float16, overwrite=True)
 
 
 def test_demo(callee: Callable[..., Mock]) -> None:
     function = callee("lami.demo", "run_demo")
     main(["demo", "--output", "here"])
-    function.assert_called_once_with(Path("here"))
+    function.assert_called_once_with(Path("here"), overwrite=False)
 
 
 @pytest.mark.parametrize(("rank", "level"), [("0", logging.INFO), ("1", logging.WARNING)])
