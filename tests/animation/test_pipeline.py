@@ -152,6 +152,7 @@ def test_memory_does_not_grow_with_the_frames(tmp_path: Path) -> None:
             tmp_path / "out.mp4",
             size="source",
             progress=watched,
+            overwrite=True,
         )
         assert len(seen) == 1 + length
         peaks.append(max(seen))
