@@ -162,6 +162,7 @@ class LAMI(Networks):
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return next(self.parameters()).device
 
     def vit(self) -> ViTFeatures:
