@@ -32,3 +32,7 @@ class IncompleteError(LamiError, RuntimeError):
 
 class BackendUnavailableError(LamiError, RuntimeError):
     """An implementation of the ops that was asked for by name but cannot run here."""
+
+
+class HubError(LamiError, RuntimeError):
+    """The model hub cannot be reached, refuses, or has no such model."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from lami.configs.schema import InterpolationConfig, ModelConfig, ViTConfig
 from lami.errors import ConfigError
 from lami.interpolation import eq4_cost, generate_candidates, interpolate_background, pick, transfer_from
 from lami.models import EncodedImage, Networks
+
+if TYPE_CHECKING:
+    from lami.configs.schema import Config
 
 
 @dataclass
@@ -77,8 +81,90 @@ class LAMI(Networks):
         self.accelerated: Literal["fp32", "bf16"] | None = None
         """Precision of a copy made by `lami.acceleration.accelerated`, None for others."""
 
+    @staticmethod
+    def from_pretrained(
+        name: str | Path,
+        device: str | torch.device | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> LAMI:
+        """A model from a file, from a folder with a `model.safetensors`, or from the Hugging Face Hub.
+
+        Args:
+            name: path, or `OWNER/NAME` on the hub. What exists as a path is a path.
+            device: as in `lami.load`.
+            revision: branch, tag or commit on the hub; None is the main branch.
+            token: of a user of the hub, for private models; None takes that of `hf auth login`.
+            cache_dir: where downloads stay; None is the hub's own cache.
+            local_files_only: take the cached file and ask nobody.
+
+        Raises:
+            HubError: the hub cannot be reached and the model is not cached, or it has no such model, revision or file.
+            CheckpointError: the file is no LAMI model.
+        """
+        from lami import hub
+
+        return hub.from_pretrained(name, device, revision, token, cache_dir, local_files_only)
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        license: str | None = None,
+        training: Config | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Write `model.safetensors` and a model card, README.md, ready for the hub. A card that is there stays.
+
+        Args:
+            folder: made if need be.
+            license: of the weights, an identifier that the hub knows such as `mit`; None says in the card that none
+                was stated.
+            training: configuration of the training, for the card, without paths:
+                `lami.configs.load_config("runs/mine/config.yaml")`.
+            name: title of the card, and what it tells others to load; None is the folder's name.
+
+        Raises:
+            CheckpointError: the folder cannot be written.
+        """
+        from lami import hub
+
+        hub.save_pretrained(self, folder, license, training, name)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        license: str | None = None,
+        training: Config | None = None,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        commit_message: str = "Upload a LAMI model",
+    ) -> str:
+        """Upload what `save_pretrained` writes, in one commit. A model card that the repository has stays.
+
+        Args:
+            repo_id: `OWNER/NAME`; made if need be.
+            license, training: as in `save_pretrained`.
+            private: who may see a repository that is made; None is the owner's default.
+            revision: an existing branch; None is the main one.
+            token: that may write; None takes that of `hf auth login`.
+            commit_message: first line of the commit.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            HubError: the hub cannot be reached or refuses.
+        """
+        from lami import hub
+
+        return hub.push_to_hub(self, repo_id, license, training, private, revision, token, commit_message)
+
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return next(self.parameters()).device
 
     def vit(self) -> ViTFeatures:

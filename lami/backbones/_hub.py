@@ -17,7 +17,7 @@ _REACH_TIMEOUT = 0.8
 """Seconds; the hub's own client retries for most of a minute when offline."""
 
 
-def _reachable(url: str) -> bool:
+def reachable(url: str) -> bool:
     """Whether the server (or the proxy in front of it) answers at once."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return False
@@ -59,7 +59,7 @@ def fetch(name: str, hub_id: str | None, url: str | None) -> Path:
             cached = try_to_load_from_cache(hub_id, filename)
             if isinstance(cached, str):
                 return Path(cached)
-        if _reachable(constants.ENDPOINT):
+        if reachable(constants.ENDPOINT):
             for filename in filenames:
                 try:
                     return Path(hf_hub_download(hub_id, filename))
@@ -69,7 +69,7 @@ def fetch(name: str, hub_id: str | None, url: str | None) -> Path:
         cached_file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
         if cached_file.is_file():
             return cached_file
-        if _reachable(url):
+        if reachable(url):
             cached_file.parent.mkdir(parents=True, exist_ok=True)
             try:
                 torch.hub.download_url_to_file(url, str(cached_file))

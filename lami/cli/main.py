@@ -21,6 +21,7 @@ COMMANDS = {
     "animate": "move the object of an image as a driving video does",
     "data": "pack a data set for fast reading, verify a packed one",
     "convert": "turn a TPSMM checkpoint into a lami one",
+    "export": "write a model as ONNX graphs or torch.export packages",
     "demo": "show what lami does, on generated figures",
     "bench": "measure training steps and the speed of training data",
     "doctor": "print versions, devices and weights, for bug reports",

@@ -16,10 +16,11 @@ from lami.errors import DataError
 
 
 class Clip(Protocol):
-    """Frames of one video. `frames` reads only the frames asked for, in the order asked for; uint8 (H, W, 3) RGB."""
+    """Frames of one video."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What messages and results call it."""
 
     @property
     def rate(self) -> Fraction | None:
@@ -27,7 +28,8 @@ class Clip(Protocol):
 
     def __len__(self) -> int: ...
 
-    def frames(self, indices: Iterable[int]) -> list[np.ndarray]: ...
+    def frames(self, indices: Iterable[int]) -> list[np.ndarray]:
+        """Only the frames asked for, in the order asked for; uint8 (H, W, 3) RGB."""
 
 
 @runtime_checkable

@@ -144,6 +144,7 @@ class TestClip:
 
     @property
     def name(self) -> str:
+        """What messages and results call it."""
         return self.clip.name
 
     @property

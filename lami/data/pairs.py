@@ -15,6 +15,8 @@ _COLUMNS = ("source", "driving")
 
 
 class Pair(NamedTuple):
+    """A row of a list of pairs: source and driving file, and the name of the output where the list says it."""
+
     source: Path
     driving: Path
     output: str | None = None

@@ -156,6 +156,7 @@ class VideoReader:
         return [images[index] for index in wanted]
 
     def close(self) -> None:
+        """Let go of the file; `with` does it by itself."""
         self._container.close()
 
     def __enter__(self) -> VideoReader:

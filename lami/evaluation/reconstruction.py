@@ -49,14 +49,17 @@ class Report:
 
     @property
     def frames(self) -> int:
+        """Number of all frames."""
         return sum(clip.frames for clip in self.clips)
 
     @property
     def l1(self) -> float:
+        """Mean error of the reconstructions."""
         return sum(clip.l1 * clip.frames for clip in self.clips) / self.frames
 
     @property
     def copy(self) -> float:
+        """Mean error of showing the first frames all the time."""
         return sum(clip.copy * clip.frames for clip in self.clips) / self.frames
 
     def table(self) -> str:

@@ -24,5 +24,5 @@ class BackgroundPredictor(nn.Module):
 
     def forward(self, source: Tensor, driving: Tensor) -> Tensor:
         affine = self.bg_encoder(torch.cat((source, driving), dim=1)).float().unflatten(1, (2, 3))
-        last_row = torch.eye(3, dtype=affine.dtype, device=affine.device)[2:].expand(len(affine), 1, 3)
+        last_row = torch.eye(3, dtype=affine.dtype, device=affine.device)[2:].expand(affine.shape[0], 1, 3)
         return torch.cat((affine, last_row), dim=1)

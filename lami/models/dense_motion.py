@@ -36,6 +36,7 @@ class ContributionDropout:
     mode: str = "corrected"
 
     def draw(self, batch: int, num_splines: int, device: torch.device) -> Tensor:
+        """Which motions stay: bool (batch, num_splines + 1), background first."""
         keep = torch.rand(batch, num_splines + 1, device=device) >= self.probability
         keep[:, 0] = True
         return keep
