@@ -41,7 +41,8 @@ class Moving(Protocol):
     def frames(self, indices: Iterable[int]) -> list[np.ndarray]:
         """Frames by number; uint8 (H, W, 3) each."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the file, if one is open."""
 
 
 def open_moving(path: str | Path) -> Moving:
