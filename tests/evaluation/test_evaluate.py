@@ -132,6 +132,22 @@ def test_of_a_checkpoint(videos: Path, tmp_path: Path, estimators: dict[str, Any
     assert truncated.means.l1 == result.means.l1
 
 
+def test_weights_of_one_view_serve_two(videos: Path, tmp_path: Path) -> None:
+    """V1 weights with the fusion of V2, against a model that is configured so."""
+    path, config = tmp_path / "one.safetensors", config_of(videos)
+    model = small_model(background=False, selector="fixed")
+    save(model, path)
+    scores = {
+        fusion: evaluate(config, tmp_path / fusion, checkpoint=path, fusion=fusion, limit=1, device="cpu").means.l1
+        for fusion in ("none", "occlusion")
+    }
+    model.interpolation = model.interpolation.model_copy(update={"fusion": "occlusion"})
+    save(model, tmp_path / "two.safetensors")
+    two = reconstruct(tmp_path / "two.safetensors", config, limit=1, device="cpu")
+    assert scores["occlusion"] == pytest.approx(two.l1, abs=1e-7)
+    assert abs(scores["occlusion"] - scores["none"]) > 1e-4
+
+
 def test_what_is_done_is_not_done_again(videos: Path, tmp_path: Path, estimators: dict[str, Any]) -> None:
     config, out = config_of(videos), tmp_path / "out"
     generated = strips(config, tmp_path / "made")
