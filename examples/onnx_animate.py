@@ -1,4 +1,4 @@
-"""Animate a picture with a video, or with frames/0001.png, frames/0002.png, ..., without PyTorch and lami.
+"""Animate a picture without PyTorch and lami; videos may be numbered pictures, named such as frames/%04d.png.
 
 lami export model.safetensors -o graphs --onnx
 python examples/onnx_animate.py graphs person.jpg dance.mp4 result.mp4"""
@@ -47,8 +47,8 @@ def between(image: np.ndarray, kp_image: np.ndarray, kp_target: np.ndarray) -> t
 
 
 frames, source = cv2.VideoCapture(options.driving), load(cv2.imread(options.source))
-codec = 0 if options.output.endswith(".png") else cv2.VideoWriter.fourcc(*"mp4v")  # result-%04d.png for pictures
-video = cv2.VideoWriter(options.output, codec, frames.get(cv2.CAP_PROP_FPS) or 25, size)
+kind = (cv2.CAP_IMAGES, 0) if options.output.endswith(".png") else (cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"))
+video = cv2.VideoWriter(options.output, *kind, frames.get(cv2.CAP_PROP_FPS) or 25, size)
 start, shift = (source, run("detector", source)[0]), None
 while (frame := frames.read()[1]) is not None:
     kp_driving = run("detector", load(frame))[0]

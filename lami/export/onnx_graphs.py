@@ -66,7 +66,9 @@ def _inverse(A: Any, check_errors: bool = False) -> tuple[Any, Any]:
     its pivot among the rows that are still free, and at the end the choices put the rows in order.
     """
     from onnx import TensorProto
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
+
+    op: Any = opset18  # its annotations are those of tensors, here are the values of a graph
 
     def axis(index: int) -> Any:
         return op.Constant(value_ints=[index])

@@ -94,17 +94,21 @@ def split(model: LAMI, batch: int) -> list[Part]:
         return (low + (high - low) * torch.rand(batch, *shape, generator=random)).to(device)
 
     def image() -> Tensor:
-        return uniform(3, *config.image_size)
+        """As smooth as photographs; between pixels of noise, the last bits of a coordinate would show."""
+        height, width = config.image_size
+        return F.interpolate(uniform(3, max(height // 8, 1), max(width // 8, 1)), (height, width), mode="bilinear")
 
     def keypoints() -> Tensor:
         return uniform(config.num_splines, config.points_per_spline, 2, low=-0.9, high=0.9)
 
     identity = torch.eye(3, device=device).expand(batch, 3, 3)
     camera = identity + F.pad(uniform(2, 3, low=-0.1, high=0.1), (0, 0, 0, 1))
+    kp_source = keypoints()
+    kp_driving = kp_source + uniform(*kp_source.shape[1:], low=-0.2, high=0.2)
     motion = Part(
         "motion",
         _Motion(model),
-        {"source": image(), "kp_source": keypoints(), "kp_driving": keypoints(), "background": camera},
+        {"source": image(), "kp_source": kp_source, "kp_driving": kp_driving, "background": camera},
         ("flow", *(f"occlusion_{level}" for level in range(len(model.dense_motion.occlusion)))),
     )
     answers = dict(zip(motion.outputs, motion.run(), strict=True))

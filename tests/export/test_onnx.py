@@ -76,16 +76,17 @@ def test_example_makes_what_the_model_makes(selector: str, tmp_path: Path) -> No
         assert graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
         assert [value.name for value in graph.graph.output] == list(part.outputs)
 
-    for number in range(1, 5):
-        write_image(tmp_path / f"frame-{number:04d}.png", np.random.randint(0, 256, (64, 64, 3), np.uint8))
-    pictures = [to_tensor(read_image(tmp_path / f"frame-{number:04d}.png"))[None] for number in range(1, 5)]
+    names = ["source", "frame-0001", "frame-0002", "frame-0003"]
+    for name in names:
+        write_image(tmp_path / f"{name}.png", np.random.randint(0, 256, (64, 64, 3), np.uint8))
+    pictures = [to_tensor(read_image(tmp_path / f"{name}.png"))[None] for name in names]
     for stages in (1, 2):
         without = "import runpy, sys; sys.modules.update(torch=None, lami=None); runpy.run_path(sys.argv.pop(1))"
-        first = [tmp_path / "frame-0001.png", tmp_path / "frame-0002.png", tmp_path / f"made{stages}-%04d.png"]
-        command = [sys.executable, "-c", without, EXAMPLE, graphs, *first, "--stages", stages]
+        files = [tmp_path / "source.png", tmp_path / "frame-%04d.png", tmp_path / f"made{stages}-%04d.png"]
+        command = [sys.executable, "-c", without, EXAMPLE, graphs, *files, "--stages", stages]
         subprocess.run(list(map(str, command)), check=True, timeout=300)
         with torch.no_grad():
             wanted = _predict(model, pictures[0], pictures[1:], stages)
-        for number, image in enumerate(wanted, 1):
-            made = read_image(tmp_path / f"made{stages}-{number:04d}.png")
-            assert np.abs(made.astype(int) - image).max() <= 1
+        made = [read_image(path).astype(int) for path in sorted(tmp_path.glob(f"made{stages}-*.png"))]
+        assert len(made) == len(wanted)
+        assert np.abs(np.stack(made) - np.stack(wanted)).max() <= 1
