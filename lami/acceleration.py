@@ -18,7 +18,10 @@ from lami.model import LAMI
 from lami.models import Motion
 
 Precision = Literal["auto", "fp32", "bf16"]
-"""`auto` is bf16 where the hardware multiplies matrices of bf16 faster than of fp32, else fp32."""
+"""`auto` is bf16 where the hardware multiplies matrices of bf16 faster than of fp32, else fp32.
+
+On GPUs `fp32` means what PyTorch makes of it: convolutions may run in TF32, see `torch.backends.cudnn.allow_tf32`.
+"""
 
 Method = tuple[nn.Module, str]
 """A module and the name of one of its methods."""

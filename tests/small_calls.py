@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmarks.ops.__main__ import NAMES, load
-from benchmarks.ops.cases import Case, Inputs, Size
-from benchmarks.ops.measure import Run, forward, forward_backward
+from benchmarks.ops.cases import BOTH, FORWARD, Case, Size
+from benchmarks.ops.catalogue import NAMES, load
+from benchmarks.ops.inputs import Inputs
+from benchmarks.ops.measure import Run, passes
 
 __all__ = ["NAMES", "agree", "make", "training"]
 
@@ -22,7 +23,8 @@ def make(name: str, device: torch.device, dtype: torch.dtype = torch.float32) ->
 
 def training(case: Case) -> Run:
     """Forward and backward of the fused op, with gradients of ones."""
-    return forward_backward(case.fused, case, [torch.ones_like(result) for result in forward(case.fused, case)()])
+    results = passes(case.fused, case.arguments)[FORWARD]()()
+    return passes(case.fused, case.arguments, [torch.ones_like(result) for result in results])[BOTH]()
 
 
 def agree(ours: list[Tensor], theirs: list[Tensor], tolerance: float = 0.0) -> None:

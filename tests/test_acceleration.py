@@ -110,7 +110,7 @@ def test_a_copy_has_its_settings(model: LAMI) -> None:
 def test_loaded_models_keep_their_options(model: LAMI, tmp_path: Any) -> None:
     path = tmp_path / "model.safetensors"
     save(model, path)
-    fast = load_with_options(path, "cpu", (0.2,), "fixed", "random", "bf16")
+    fast = load_with_options(path, "cpu", (0.2,), "fixed", "random", precision="bf16")
     assert fast.accelerated == "bf16"
     assert (fast.interpolation.fixed_time, fast.vit_config.weights) == (0.2, "random")
     assert load_with_options(path, "cpu", None, None, None).accelerated is None

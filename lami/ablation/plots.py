@@ -35,7 +35,7 @@ def draw_displacement(curves: Mapping[str, Points], path: Path) -> None:
     for label, points in curves.items():
         axes.plot([x for x, _ in points], [akd for _, akd in points], marker="o", label=label)
     axes.set_xlabel("mean distance of keypoints between source and driving frame, pixels")
-    axes.set_ylabel("AKD, pixels")
+    axes.set_ylabel("mean keypoint distance, pixels")
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)

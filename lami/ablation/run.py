@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 
 import yaml
 
+from lami.ablation.plots import check_plots
 from lami.ablation.study import Study
 from lami.ablation.summary import run_folder, write_summary
 from lami.configs import dump_config, load_config
 from lami.configs.schema import Config
-from lami.errors import ConfigError
+from lami.errors import ConfigError, DataError
 from lami.evaluation import evaluate
+from lami.evaluation.run import make_measures
 from lami.training import train
 
 logger = logging.getLogger(__name__)
@@ -85,8 +88,17 @@ def ablate(
         for seed in seeds
         for name in wanted
     }
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("lami ablate is one process; start it several times with different rows or seeds")
+    check_plots()
+    chosen = measurement or Measurement()
     for path, run in runs.items():
         _check_same(path, run)
+    # What is missing shows now, not after the first training.
+    first = next(iter(runs.values()))
+    make_measures(first.data, first.model.image_size, chosen.keypoints, chosen.identity, chosen.enlarge, chosen.lpips)
+    if chosen.limit is not None and chosen.limit < 1:
+        raise ConfigError(f"limit must be 1 or more, got {chosen.limit}")
     for path, run in runs.items():
         weights = path / "model.safetensors"
         if not weights.is_file():
@@ -95,12 +107,11 @@ def ablate(
             if train(run, resume) is None:
                 return None
         logger.info("evaluating %s", path)
-        evaluate(run, path / "evaluation", checkpoint=weights, device=run.training.device, **_options(measurement))
+        result = evaluate(run, path / "evaluation", checkpoint=weights, device=run.training.device, **vars(chosen))
+        if result.failed:
+            name, error = next(iter(result.failed.items()))
+            raise DataError(f"{path} cannot be compared, {name} failed ({error}); run the same command again")
     return write_summary(study, folder)
-
-
-def _options(measurement: Measurement | None) -> dict[str, Any]:
-    return vars(measurement or Measurement())
 
 
 def _check_same(path: Path, config: Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,13 @@ class Study(BaseModel):
 
     baseline: str
     rows: dict[str, Row] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_are_usable(self) -> Study:
+        for name in self.rows:
+            if not re.fullmatch(r"[\w.-]+", name):  # they name folders
+                raise ValueError(f"row {name!r} should be named with letters, digits, dots and hyphens only")
+        return self
 
     @model_validator(mode="after")
     def _knows_baseline(self) -> Study:

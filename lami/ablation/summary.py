@@ -121,13 +121,17 @@ def _check_alike(runs: Mapping[str, Mapping[int, dict[str, Any]]], folder: Path)
             for key, value, other in (
                 ("measures", report["measures"], first["measures"]),
                 ("protocol", report["reference_protocol"], first["reference_protocol"]),
-                ("number of frames", report["means"]["frames"], first["means"]["frames"]),
+                ("list of clips", _clips(report), _clips(first)),
             ):
                 if value != other:
                     raise DataError(
                         f"{run_folder(folder, name, seed)} was evaluated with another {key} than other runs; run the "
                         "same command for all rows and seeds"
                     )
+
+
+def _clips(report: dict[str, Any]) -> list[tuple[str, int]]:
+    return [(clip["name"], clip["frames"]) for clip in report["clips"]]
 
 
 def _figures(report: dict[str, Any]) -> dict[str, float]:
@@ -216,7 +220,7 @@ def _by_displacement(folder: Path, runs: Mapping[str, Mapping[int, Any]]) -> dic
 
 
 def _frames(run: Path) -> list[tuple[float, float, int]]:
-    """Displacement, keypoint distance and number of common points of the frames that have all three."""
+    """Displacement, Euclidean keypoint distance and number of common points of the frames that have all three."""
     with (run / "evaluation" / "frames.csv").open(encoding="utf-8", newline="") as file:
         return [
             (float(row["displacement"]), float(row["distance"]), int(row["points"]) - int(row["missing"]))
@@ -234,6 +238,7 @@ def _curve(folder: Path, row: str, seeds: Sequence[int]) -> list[tuple[int, floa
         directions = 2 if config["losses"]["bidirectional"] else 1
         for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
-            loss = sum(entry.get(name, 0.0) for name in ("reconstruction", "pixel"))
-            losses.setdefault(entry["step"], []).append(loss / directions)
+            found = [entry[name] for name in ("reconstruction", "pixel") if name in entry]
+            if found:  # none where every step was left out
+                losses.setdefault(entry["step"], []).append(sum(found) / directions)
     return [(step, statistics.fmean(values)) for step, values in sorted(losses.items())]

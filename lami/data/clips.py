@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -118,9 +118,11 @@ class StripImage:
 
     rate: Fraction | None = None
 
-    def __init__(self, path: Path, frame_shape: tuple[int, int] | None) -> None:
+    def __init__(
+        self, path: Path, frame_shape: tuple[int, int] | None, read: Callable[[Path], np.ndarray] = read_image
+    ) -> None:
         self.name = path.name
-        self._image = read_image(path)
+        self._image = read(path)
         height, width = self._image.shape[:2]
         frame_height, frame_width = frame_shape or (height, width)
         if height != frame_height or width % frame_width:

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from lami.animation import Moved, PreparedSource, draw_panel
 from lami.animation.loading import identify, load_with_options
 from lami.configs.schema import Config, DataConfig, Fusion, Selector
 from lami.data import TestClips, find_clips, to_uint8, write_image
+from lami.data.files import check_readable
 from lami.errors import ConfigError, DataError
 from lami.model import LAMI
 from lami.processes import Processes, join_processes
@@ -213,6 +215,19 @@ def _reconstruct_clip(
 def strip_path(folder: Path, name: str) -> Path:
     """Where `rebuild` writes the frames of a clip, side by side."""
     return folder / "png" / f"{name}.png"
+
+
+def read_strip(path: Path) -> np.ndarray:
+    """A strip that `rebuild` wrote, uint8 (H, W, 3): of any length, where `read_image` refuses what may be a bomb.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    check_readable(path)
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(f"{path} is damaged, delete it and run the same command again")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _panel(folder: Path, name: str) -> Path:

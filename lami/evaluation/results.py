@@ -29,6 +29,9 @@ FIGURES = {
 }
 """Heading and format of each figure."""
 
+_FILES = ("frames.csv", "evaluation.md", "evaluation.json")
+"""In the order in which they are written: who finds the last one finds them all."""
+
 
 @dataclass(frozen=True)
 class ClipResult:
@@ -126,17 +129,26 @@ def write_evaluation(result: Evaluation, folder: Path) -> None:
         "clips": [{"name": clip.name, **_known(asdict(result.means_of(clip)))} for clip in result.clips],
         "failed": [{"name": name, "error": error} for name, error in result.failed.items()],
     }
-    files = {
-        "evaluation.json": json.dumps(content, indent=2) + "\n",
-        "evaluation.md": result.table() + "\n",
-        "frames.csv": _frames_table(result.clips),
-    }
+    texts = (_frames_table(result.clips), result.table() + "\n", json.dumps(content, indent=2) + "\n")
     try:
-        for name, text in files.items():
+        for name, text in zip(_FILES, texts, strict=True):
             with atomic_path(folder / name) as partial:
                 partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror}), make room or choose another folder") from error
+
+
+def remove_evaluation(folder: Path) -> None:
+    """Remove what an earlier evaluation wrote.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    try:
+        for name in reversed(_FILES):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written ({error.strerror}), choose another folder") from error
 
 
 def _known(values: dict[str, float]) -> dict[str, float | None]:

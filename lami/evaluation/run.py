@@ -8,16 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lami.acceleration import Precision, pick_precision
 from lami.animation.loading import identify, load_with_options
+from lami.checkpoint import pick_device
 from lami.configs.schema import Config, DataConfig, Fusion, Selector
-from lami.data import find_clips, list_clips, open_clip
+from lami.data import find_clips, list_clips
+from lami.data.clips import StripImage
 from lami.data.sources import ClipSource
 from lami.errors import ConfigError, DataError, WeightsUnavailableError
 from lami.evaluation.estimators import make_identity_estimator, make_keypoint_estimator
 from lami.evaluation.images import LPIPS
-from lami.evaluation.reconstruction import rebuild, strip_path
-from lami.evaluation.results import ClipResult, Evaluation, write_evaluation
+from lami.evaluation.reconstruction import read_strip, rebuild, strip_path
+from lami.evaluation.results import ClipResult, Evaluation, remove_evaluation, write_evaluation
 from lami.evaluation.scoring import Measures, read_errors, scoring_tasks
 from lami.model import LAMI
 from lami.processes import join_processes
@@ -82,8 +86,18 @@ def evaluate(
     """
     if (checkpoint is None) == (generated is None):
         raise ConfigError("say what to evaluate: the checkpoint of a model, or a folder of generated videos")
+    for name, value in (("limit", limit), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} must be 1 or more, got {value}")
+    if generated is not None and any(option is not None for option in (times, selector, weights_vit, fusion)):
+        raise ConfigError(
+            "times, selector, the transformer's weights and fusion belong to a checkpoint; leave them out for "
+            "generated videos"
+        )
     folder = Path(output)
     with join_processes(device, PATIENCE) as processes:
+        if processes.first:
+            remove_evaluation(folder)
         l1: dict[str, float] = {}
         failed: dict[str, str] = {}
         subject: dict[str, Any]
@@ -104,11 +118,7 @@ def evaluate(
             size = config.model.image_size
             subject = {"generated": str(generated)}
         # All that may be missing is asked for before hours of work.
-        measures = Measures(
-            None if keypoints is None else make_keypoint_estimator(keypoints, config.data, size, enlarge),
-            None if identity is None else make_identity_estimator(identity, enlarge),
-            None if lpips is None else _lpips(lpips).to(processes.device),
-        )
+        measures = make_measures(config.data, size, keypoints, identity, enlarge, lpips, processes.device)
         sources = find_clips(config.data, size).test[:limit]
         if checkpoint is not None:
             settings = {key: value for key, value in subject.items() if key != "checkpoint"}
@@ -156,6 +166,24 @@ def _check_fits(config: Config, model: LAMI, checkpoint: str | Path) -> None:
             )
 
 
+def make_measures(
+    data: DataConfig,
+    image_size: tuple[int, int],
+    keypoints: str | None,
+    identity: str | None,
+    enlarge: int,
+    lpips: str | None,
+    device: torch.device | None = None,
+) -> Measures:
+    """What `evaluate` measures with; arguments and errors are its own."""
+    chosen = pick_device(device)
+    return Measures(
+        None if keypoints is None else make_keypoint_estimator(keypoints, data, image_size, enlarge, str(chosen)),
+        None if identity is None else make_identity_estimator(identity, enlarge),
+        None if lpips is None else _lpips(lpips).to(chosen),
+    )
+
+
 def _lpips(weights: str) -> LPIPS:
     try:
         return LPIPS(weights)
@@ -184,16 +212,14 @@ def _data_settings(data: DataConfig) -> Mapping[str, Any]:
 
 def _strip(folder: Path, name: str, size: tuple[int, int]) -> ClipSource:
     path = strip_path(folder, name)
-    return ClipSource(name, partial(open_clip, path, size), path)
+    return ClipSource(name, partial(StripImage, path, size, read_strip), path)
 
 
 def _match(sources: Sequence[ClipSource], folder: Path, size: tuple[int, int]) -> list[ClipSource]:
     """The generated clip of each test video, by the name up to the first dot."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder} of generated videos, check the path")
-    generated, real = ({_key(clip): clip for clip in clips} for clips in (list_clips(folder, size), sources))
-    if len(real) < len(sources):
-        raise DataError("two test videos have the same name up to the first dot, rename one")
+    generated, real = _by_name(list_clips(folder, size), folder), _by_name(sources, Path("the test set"))
     if missing := [name for name in real if name not in generated]:
         raise DataError(
             f"{folder} has nothing for {len(missing)} of {len(real)} test videos, the first is {missing[0]}; generate "
@@ -202,8 +228,16 @@ def _match(sources: Sequence[ClipSource], folder: Path, size: tuple[int, int]) -
     return [generated[name] for name in real]
 
 
-def _key(clip: ClipSource) -> str:
-    return clip.name.partition(".")[0]
+def _by_name(clips: Sequence[ClipSource], where: Path) -> dict[str, ClipSource]:
+    named: dict[str, ClipSource] = {}
+    for clip in clips:
+        name = clip.name.partition(".")[0]
+        if name in named:
+            raise DataError(
+                f"{named[name].name} and {clip.name} of {where} are the same up to the first dot, rename one"
+            )
+        named[name] = clip
+    return named
 
 
 def _check_found(result: Evaluation, measures: Measures) -> None:

@@ -9,7 +9,7 @@ import torch
 from tiny import CHEAP, tiny_config
 
 from lami import checkpoint
-from lami.ablation import ablate, load_study
+from lami.ablation import Measurement, ablate, load_study
 from lami.configs import dump_config, load_config
 from lami.errors import ConfigError, DataError
 
@@ -126,6 +126,11 @@ def test_bad_input(config: Path, tmp_path: Path) -> None:
     wrong = load_study(study(tmp_path, odd={"label": "Odd", "overrides": {"losses.featur": 1}}))
     with pytest.raises(ConfigError, match=r"losses\.feature"):
         ablate(config, wrong, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match="no estimator of keypoints called 'dlbi'"):
+        ablate(config, rows, tmp_path / "out", measurement=Measurement(keypoints="dlbi"))
+    with pytest.raises(ConfigError, match="row 'a/b' should be named"):
+        load_study(study(tmp_path, **{"a/b": {"label": "Odd"}}))
     assert not (tmp_path / "out").exists()
     (tmp_path / "study.yaml").write_text("baseline: x\nrows: {y: {label: z}}")
     with pytest.raises(ConfigError, match="baseline x is none of the rows y"):

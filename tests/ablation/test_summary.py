@@ -19,7 +19,8 @@ def finished_run(folder: Path, row: str, seed: int, akd: float, frames: list[tup
     run = folder / f"{row}-seed{seed}"
     (run / "evaluation").mkdir(parents=True)
     means = {name: None for name in ("l1", "mkr", "aed", "psnr", "ssim", "lpips")} | {"akd": akd, "frames": len(frames)}
-    report = {"means": means, "measures": {}, "reference_protocol": False}
+    clips = [{"name": "a", "frames": len(frames)}]
+    report = {"means": means, "clips": clips, "measures": {}, "reference_protocol": False}
     (run / "evaluation" / "evaluation.json").write_text(json.dumps(report))
     (run / "config.yaml").write_text(f"losses: {{bidirectional: {str(row != 'tpsmm').lower()}}}")
     (run / "log.jsonl").write_text("".join(json.dumps({"step": s, "pixel": 2.0 / s}) + "\n" for s in (1, 2)))

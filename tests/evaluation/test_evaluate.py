@@ -170,6 +170,14 @@ def test_bad_input(videos: Path, tmp_path: Path, estimators: dict[str, Any]) -> 
     with pytest.raises(DataError, match="nothing for 1 of 2 test videos, the first is a"):
         evaluate(config, out, generated=generated, device="cpu")
     generated = strips(config, tmp_path / "made")
+    with pytest.raises(ConfigError, match="limit must be 1 or more, got -1"):
+        evaluate(config, out, generated=generated, limit=-1, device="cpu")
+    with pytest.raises(ConfigError, match="belong to a checkpoint"):
+        evaluate(config, out, generated=generated, selector="fixed", device="cpu")
+    write_image(generated / "a.v2.png", np.zeros((SIZE, SIZE * FRAMES, 3), np.uint8))
+    with pytest.raises(DataError, match=r"a\.png and a\.v2\.png of .* are the same up to the first dot"):
+        evaluate(config, out, generated=generated, device="cpu")
+    (generated / "a.v2.png").unlink()
     estimators["keypoints"].keypoints = lambda frame: None
     with pytest.raises(DataError, match="brightness finds no keypoints in any of 10 real frames"):
         evaluate(config, out, generated=generated, keypoints="x", device="cpu")

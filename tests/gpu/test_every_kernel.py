@@ -9,8 +9,8 @@ import pytest
 import torch
 from small_calls import NAMES, agree, make, training
 
-from benchmarks.ops.__main__ import load
 from benchmarks.ops.cases import Case
+from benchmarks.ops.catalogue import load
 from lami import ops
 from lami.ops._backend import choose
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.ops.__main__ import load
-from benchmarks.ops.cases import Inputs, Size
-from benchmarks.ops.measure import forward, forward_backward
+from benchmarks.ops.cases import BOTH, FORWARD, Size
+from benchmarks.ops.catalogue import load
+from benchmarks.ops.inputs import Inputs
+from benchmarks.ops.measure import passes
 from lami import ops
 from lami.bench.memory import peak_bytes
 
@@ -25,10 +26,10 @@ def size_of(tensors: list[torch.Tensor]) -> int:
 def test_candidate_motions_are_never_in_memory(name: str, cuda: torch.device) -> None:
     """Beyond results and gradients no more than two of the K + 1 grids."""
     case = load(name).setup(SIZE, Inputs(cuda))
-    results = forward(case.fused, case)()
-    assert peak_bytes(forward(case.fused, case), cuda) < size_of(results) + 2 * GRID_BYTES
-    grads = [torch.ones_like(result) for result in results]
-    run = forward_backward(case.fused, case, grads)
+    forward = passes(case.fused, case.arguments)[FORWARD]()
+    results = forward()
+    assert peak_bytes(forward, cuda) < size_of(results) + 2 * GRID_BYTES
+    run = passes(case.fused, case.arguments, [torch.ones_like(result) for result in results])[BOTH]()
     run()  # compiles
     assert peak_bytes(run, cuda) < size_of(run()) + 2 * GRID_BYTES
 
@@ -36,8 +37,9 @@ def test_candidate_motions_are_never_in_memory(name: str, cuda: torch.device) ->
 def test_features_are_not_repeated_for_each_time(cuda: torch.device) -> None:
     case = load("anytime_warp").setup(Size(batch=2, side=128, flow=32, times=4), Inputs(cuda))
     features = size_of(case.arguments[0])
-    results = forward(case.fused, case)()
-    assert peak_bytes(forward(case.fused, case), cuda) < size_of(results) + features
+    forward = passes(case.fused, case.arguments)[FORWARD]()
+    results = forward()
+    assert peak_bytes(forward, cuda) < size_of(results) + features
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ class FaceAlignmentPoints:
     The package downloads its weights when it is first used.
 
     Args:
-        device: `cpu`, `cuda` or `cuda:N`; None is the GPU if there is one.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`; None is `auto`.
 
     Raises:
         ConfigError: face-alignment is not installed.

@@ -22,7 +22,11 @@ _SEARCHING = ("dlib", "mediapipe", "face-alignment")
 
 
 def make_keypoint_estimator(
-    spec: str, config: DataConfig | None = None, image_size: tuple[int, int] | None = None, enlarge: int = 1
+    spec: str,
+    config: DataConfig | None = None,
+    image_size: tuple[int, int] | None = None,
+    enlarge: int = 1,
+    device: str = "auto",
 ) -> KeypointEstimator:
     """An estimator of `KEYPOINT_ESTIMATORS`; packages that it needs are imported here, not before.
 
@@ -30,6 +34,7 @@ def make_keypoint_estimator(
         spec: its name; that of `precomputed` goes on with two files (see `precomputed.py`).
         config: where the clips come from, and image_size: (height, width) of the frames; for `figures` only.
         enlarge: enlarge frames by this factor before detection; those that do not search frames ignore it.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`, for `face-alignment`; the others work on CPUs.
 
     Raises:
         ConfigError: no such estimator, a package is missing, or arguments do not go together.
@@ -50,7 +55,7 @@ def make_keypoint_estimator(
         case "face-alignment":
             from lami.evaluation.estimators.face_alignment_points import FaceAlignmentPoints
 
-            estimator = FaceAlignmentPoints()
+            estimator = FaceAlignmentPoints(device)
         case "figures":
             from lami.evaluation.estimators.figures import FigurePoints
 
