@@ -132,6 +132,16 @@ def test_of_a_checkpoint(videos: Path, tmp_path: Path, estimators: dict[str, Any
     assert truncated.means.l1 == result.means.l1
 
 
+def test_strips_may_be_longer_than_images_of_others(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", SIZE * SIZE)  # Pillow refuses twice as many
+    path = tmp_path / "small.safetensors"
+    save(small_model(background=False, selector="fixed"), path)
+    result = evaluate(config_of(videos), tmp_path / "out", checkpoint=path, limit=1, device="cpu")
+    assert (result.means.frames, result.failed) == (FRAMES, {})
+
+
 def test_weights_of_one_view_serve_two(videos: Path, tmp_path: Path) -> None:
     """V1 weights with the fusion of V2, against a model that is configured so."""
     path, config = tmp_path / "one.safetensors", config_of(videos)
