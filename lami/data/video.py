@@ -59,7 +59,10 @@ class _Index:
         packets = [p for p in container.demux(stream) if p.size]
         # A recording may begin in the middle: what comes before the first keyframe cannot be decoded.
         first = next((number for number, p in enumerate(packets) if p.is_keyframe), 0)
+        start = packets[first].pts if packets else None
         packets = [p for p in packets[first:] if not p.is_discard]
+        if start is not None:  # nor can B-frames that are shown before it, which need the keyframe that was cut off
+            packets = [p for p in packets if p.pts is None or p.pts >= start]
         times = sorted(p.pts for p in packets if p.pts is not None)
         # AVI stores no presentation times: those that FFmpeg makes up are wrong with B-frames.
         if container.format.name == "avi" or len(set(times)) < len(packets):
