@@ -203,4 +203,3 @@ def is_heif(path: Path) -> bool:
 
 def _first_sentence(error: Exception) -> str:
     return str(error).split(". ")[0].strip().rstrip(".") or type(error).__name__
-

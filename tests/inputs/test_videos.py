@@ -238,6 +238,17 @@ def test_animated_pictures(tmp_path: Path, name: str) -> None:
     assert reader.rate == Fraction(4000, starts[4])
 
 
+@pytest.mark.parametrize("number", [-1, 4])
+def test_frames_that_pictures_do_not_have(tmp_path: Path, number: int) -> None:
+    animation, folder = write_animation(tmp_path / "a.gif"), tmp_path / "frames"
+    folder.mkdir()
+    for name in range(4):
+        Image.fromarray(quarters()).save(folder / f"{name}.png")
+    for path in (animation, folder):
+        with pytest.raises(IndexError, match=f"{path} has 4 frames, frame {number} does not exist"):
+            open_moving(path).frames([0, number])
+
+
 def test_animated_pictures_go_by_content(tmp_path: Path) -> None:
     path = write_animation(tmp_path / "a.webp").rename(tmp_path / "a.mp4")
     check_frames(path, count=4)
