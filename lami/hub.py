@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
 
-_REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def from_pretrained(

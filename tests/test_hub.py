@@ -119,7 +119,7 @@ def test_refusals_are_one_sentence(
 
 
 def test_names_that_are_neither(cache: Path, tmp_path: Path) -> None:
-    for name in (tmp_path / "none", "runs/none.safetensors", "a/b/c", "dancers"):
+    for name in (tmp_path / "none", "runs/none.safetensors", "a/b/c", "dancers", "./dancers", "../dancers"):
         with pytest.raises(CheckpointError, match="no weight file at"):
             LAMI.from_pretrained(name, "cpu")
     with pytest.raises(CheckpointError, match=r"no weight file at .*model\.safetensors"):

@@ -74,17 +74,19 @@ def main(options: Options) -> int:
     )
     benchmarks = [load(name) for name in options.ops]
     print(f"{'op':24} {'case':30} eager / fused: {', '.join(runner.passes)}", flush=True)
-    for point in points(benchmarks, options.parameters, base_only=options.quick):
-        runner.run(point)
-    run = results.Run(
-        **facts,
-        window_s=runner.window,
-        limits={benchmark.name: benchmark.limits for benchmark in benchmarks},
-        missing=runner.missing,
-        cases=runner.cases,
-        left_out=runner.left_out,
-    )
-    print(run.save(options.output or results.FOLDER / run.device / lami.__version__ / "ops"))
+    try:
+        for point in points(benchmarks, options.parameters, base_only=options.quick):
+            runner.run(point)
+    finally:  # what was measured is kept, whatever ends the run
+        run = results.Run(
+            **facts,
+            window_s=runner.window,
+            limits={benchmark.name: benchmark.limits for benchmark in benchmarks},
+            missing=runner.missing,
+            cases=runner.cases,
+            left_out=runner.left_out,
+        )
+        print(run.save(options.output or results.FOLDER / run.device / lami.__version__ / "ops"))
     if wrong := runner.disagreeing():
         first = f"{wrong[0].op}, {wrong[0].case}, by {wrong[0].relative_error:.1e}"
         print(f"{len(wrong)} cases disagree with eager PyTorch; the first is {first}", file=sys.stderr)

@@ -21,7 +21,7 @@ def describe(device: torch.device) -> dict[str, object]:
     """The fields of a run that tell where it ran, with what, and how it was started."""
     command = shlex.join([Path(sys.executable).name, *_program(), *sys.argv[1:]])
     facts = describe_machine(device) | {"command": command, "driver": None, "clocks_mhz": cpu_clocks()}
-    if device.type == "cuda" and (answer := _nvidia_smi("driver_version", *_CLOCKS)) is not None:
+    if device.type == "cuda" and (answer := _nvidia_smi(device, "driver_version", *_CLOCKS)) is not None:
         facts["driver"] = answer[0]
         facts["clocks_mhz"] |= {
             name: float(value) for name, value in zip(_CLOCKS.values(), answer[1:], strict=True) if value.isdigit()
@@ -51,8 +51,10 @@ def _program() -> list[str]:
     return [sys.argv[0]] if spec is None else ["-m", spec.name.removesuffix(".__main__")]
 
 
-def _nvidia_smi(*fields: str) -> list[str] | None:
-    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits", "--id=0"]
+def _nvidia_smi(device: torch.device, *fields: str) -> list[str] | None:
+    # Numbers of nvidia-smi are not those of CUDA, which counts the visible devices alone.
+    measured = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits", f"--id={measured}"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:

@@ -53,8 +53,17 @@ class Runner:
     def run(self, point: Point) -> None:
         """Check that both sides agree, then measure all passes of all sides."""
         if (reason := self._reason_against(point)) is not None:
-            self.left_out.append(results.LeftOut(op=point.benchmark.name, case=point.name, reason=reason))
-            return print(f"{point.benchmark.name:24} {point.name:30} left out: {reason}", flush=True)
+            return self._leave_out(point, reason)
+        try:
+            self._measure(point)
+        except torch.OutOfMemoryError:
+            self._leave_out(point, "the device has not enough memory")
+
+    def _leave_out(self, point: Point, reason: str) -> None:
+        self.left_out.append(results.LeftOut(op=point.benchmark.name, case=point.name, reason=reason))
+        print(f"{point.benchmark.name:24} {point.name:30} left out: {reason}", flush=True)
+
+    def _measure(self, point: Point) -> None:
         error = disagreement(point.case_to_check(self.device))
         copies = range(COPIES if self.device.type == "cuda" else 1)
         cases = [_in_one_dtype(point.case(self.device, seed)) for seed in copies]

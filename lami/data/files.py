@@ -48,17 +48,23 @@ def check_readable(path: Path) -> None:
 def check_output(path: Path, inputs: Iterable[Path] = (), overwrite: bool = False) -> None:
     """Raise a `DataError` for a file that could be written only after all the work, or would destroy something.
 
-    inputs: what the file is made from, which not even `overwrite` gives up. The folder may be missing.
+    inputs: files, and folders of frames, that the file is made from, which not even `overwrite` gives up. The folder
+    may be missing.
     """
+    inputs = tuple(inputs)
     try:
         status = _status(path)
         _status(_partial(path))  # whose name is longer
         taken = status is not None and any(samestat(status, other) for other in map(_status, inputs) if other)
+        among = _status(path.resolve().parent)
+        mixed = among is not None and any(samestat(among, other) for other in map(_status, inputs) if other)
         folder = next(folder for folder in path.absolute().parents if _status(folder))
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error.strerror}), choose another name") from error
     if taken:
         raise DataError(f"{path} is an input and will not be overwritten; choose another output")
+    if mixed:
+        raise DataError(f"{path} would be among the frames of an input folder; choose another output")
     if status is not None and S_ISDIR(status.st_mode):
         raise DataError(f"{path} is a folder; give the name of a file to write")
     if status is not None and not S_ISREG(status.st_mode):

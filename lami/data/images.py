@@ -26,6 +26,11 @@ IMAGE_SUFFIXES = frozenset(
 
 WRITABLE_IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 
+# Pillow's warnings are of no use here: an image is decoded completely, or that is an error. Filters belong to the
+# process, so that changing them for a while would be a race between threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 # Pillow knows many more, some of which start other programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM", "TGA")
 _ANIMATED = frozenset({"PNG", "WEBP", "GIF", "AVIF"})  # further pictures in a TIFF or a JPEG are pages or previews
@@ -55,8 +60,7 @@ def open_picture(path: str | Path) -> Iterator[Image.Image]:
     path = Path(path)
     check_readable(path)
     try:
-        with _quiet():
-            picture = Image.open(path, formats=_known_formats())
+        picture = Image.open(path, formats=_formats_of(path))
         with picture:
             if _levels(picture) == "32 bits":
                 raise DataError(f"{path} stores 32 bits a value, save it with 8 or 16 bits")
@@ -79,27 +83,34 @@ def is_animated(picture: Image.Image) -> bool:
 
 def to_rgb(picture: Image.Image) -> np.ndarray:
     """The frame at which an open picture stands, as `read_image` gives it."""
-    with _quiet():
-        levels = _levels(picture)
-        image: Image.Image = ImageOps.exif_transpose(picture)
-        if levels == "16 bits":  # Pillow would clip the values to 255
-            values = np.asarray(image).astype(np.uint32)
-            image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-        if image.has_transparency_data:
-            image = _to_srgb(image.convert("RGBA"))
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return np.array(_to_srgb(image).convert("RGB"))
+    levels = _levels(picture)
+    image: Image.Image = ImageOps.exif_transpose(picture)
+    if levels == "16 bits":  # Pillow would clip the values to 255
+        values = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = _to_srgb(image.convert("RGBA"))
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(_to_srgb(image).convert("RGB"))
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Write an RGB image, uint8 (H, W, 3), in the format of the suffix; the file appears complete or not at all."""
+    """Write an RGB image, uint8 (H, W, 3), in the format of the suffix; the file appears complete or not at all.
+
+    Raises `DataError` for an image that is too large for the format (webp: 16383 pixels a side, jpg: 65500), or where
+    it cannot be written.
+    """
     path = Path(path)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise DataError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
     if path.suffix.lower() not in WRITABLE_IMAGE_SUFFIXES:
         raise DataError(f"{path} has no image suffix, use one of {', '.join(sorted(WRITABLE_IMAGE_SUFFIXES))}")
     encoded = BytesIO()  # straight into a file, Pillow does not see that a disk is full
-    Image.fromarray(image).save(encoded, Image.registered_extensions()[path.suffix.lower()], quality=95)
+    try:
+        Image.fromarray(image).save(encoded, Image.registered_extensions()[path.suffix.lower()], quality=95)
+    except (OSError, ValueError) as error:  # into memory, nothing else can go wrong
+        height, width = image.shape[:2]
+        raise DataError(f"an image of {height}x{width} is too large for {path}, use png") from error
     with atomic_path(path) as partial:
         partial.write_bytes(encoded.getvalue())
 
@@ -158,6 +169,11 @@ def _known_formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
+def _formats_of(path: Path) -> tuple[str, ...]:
+    """TGA has no mark at its start, and much that is no image would pass for one."""
+    return tuple(name for name in _known_formats() if name != "TGA" or path.suffix.lower() == ".tga")
+
+
 def _levels(picture: Image.Image) -> Literal["8 bits", "16 bits", "32 bits"]:
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
         return "16 bits"
@@ -187,11 +203,3 @@ def is_heif(path: Path) -> bool:
 
 def _first_sentence(error: Exception) -> str:
     return str(error).split(". ")[0].strip().rstrip(".") or type(error).__name__
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Pillow's warnings are of no use here: an image is decoded completely, or that is an error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

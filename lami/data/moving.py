@@ -14,7 +14,7 @@ from PIL import Image, ImageSequence
 from lami.data.clips import frame_files
 from lami.data.files import check_readable
 from lami.data.images import IMAGE_SUFFIXES, is_animated, is_heif, open_picture, read_image, to_rgb
-from lami.data.video import Frame, VideoReader, is_video
+from lami.data.video import Frame, VideoReader, checked_numbers, is_video
 from lami.errors import DataError
 
 FOLDER_RATE = Fraction(25)
@@ -39,7 +39,7 @@ class Moving(Protocol):
     def __iter__(self) -> Iterator[Frame]: ...
 
     def frames(self, indices: Iterable[int]) -> list[np.ndarray]:
-        """Frames by number; uint8 (H, W, 3) each."""
+        """Frames by number; uint8 (H, W, 3) each. Raises `IndexError` for one that does not exist."""
 
     def close(self) -> None:
         """Close the file, if one is open."""
@@ -80,7 +80,8 @@ def _frames_of_picture(path: Path) -> int | None:
 class _Pictures:
     """Frames that pictures hold, in one file or in many."""
 
-    def __init__(self, times: tuple[Fraction, ...], rate: Fraction) -> None:
+    def __init__(self, path: Path, times: tuple[Fraction, ...], rate: Fraction) -> None:
+        self._path = path
         self.times = times
         self.rate = rate
 
@@ -99,14 +100,13 @@ class AnimatedPicture(_Pictures):
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         times = [Fraction(0)]
         with open_picture(path) as picture:
             for shown in _sequence(picture):
                 shown.load()
                 duration = Fraction(shown.info.get("duration", 0)).limit_denominator(10_000) / 1000
                 times.append(times[-1] + (duration if duration > _SHORTEST else _DEFAULT))
-        super().__init__(tuple(times[:-1]), (len(times) - 1) / times[-1])
+        super().__init__(path, tuple(times[:-1]), (len(times) - 1) / times[-1])
 
     def __iter__(self) -> Iterator[Frame]:
         with open_picture(self._path) as picture:
@@ -114,7 +114,7 @@ class AnimatedPicture(_Pictures):
                 yield Frame(to_rgb(shown), time)
 
     def frames(self, indices: Iterable[int]) -> list[np.ndarray]:
-        wanted = list(indices)
+        wanted = checked_numbers(indices, len(self), self._path)
         images = {number: frame.image for number, frame in enumerate(self) if number in wanted}
         return [images[number] for number in wanted]
 
@@ -126,14 +126,14 @@ class FrameFiles(_Pictures):
         self._files = frame_files(path)
         if not self._files:
             raise DataError(f"{path} holds no images, put the frames there as png or jpg files")
-        super().__init__(tuple(n / FOLDER_RATE for n in range(len(self._files))), FOLDER_RATE)
+        super().__init__(path, tuple(n / FOLDER_RATE for n in range(len(self._files))), FOLDER_RATE)
 
     def __iter__(self) -> Iterator[Frame]:
         for file, time in zip(self._files, self.times, strict=True):
             yield Frame(read_image(file), time)
 
     def frames(self, indices: Iterable[int]) -> list[np.ndarray]:
-        return [read_image(self._files[number]) for number in indices]
+        return [read_image(self._files[number]) for number in checked_numbers(indices, len(self), self._path)]
 
 
 def _sequence(picture: Image.Image) -> Iterator[Image.Image]:

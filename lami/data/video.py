@@ -59,7 +59,10 @@ class _Index:
         packets = [p for p in container.demux(stream) if p.size]
         # A recording may begin in the middle: what comes before the first keyframe cannot be decoded.
         first = next((number for number, p in enumerate(packets) if p.is_keyframe), 0)
+        start = packets[first].pts if packets else None
         packets = [p for p in packets[first:] if not p.is_discard]
+        if start is not None:  # nor can B-frames that are shown before it, which need the keyframe that was cut off
+            packets = [p for p in packets if p.pts is None or p.pts >= start]
         times = sorted(p.pts for p in packets if p.pts is not None)
         # AVI stores no presentation times: those that FFmpeg makes up are wrong with B-frames.
         if container.format.name == "avi" or len(set(times)) < len(packets):
@@ -148,10 +151,7 @@ class VideoReader:
         Decodes only from the nearest keyframe before each frame (gif and avi: from the start), and goes on from the
         previous call where that is shorter.
         """
-        wanted = list(indices)
-        for index in wanted:
-            if not 0 <= index < len(self):
-                raise IndexError(f"{self.path} has {len(self)} frames, frame {index} does not exist")
+        wanted = checked_numbers(indices, len(self), self.path)
         images = {index: self._frame(index) for index in sorted(set(wanted))}
         return [images[index] for index in wanted]
 
@@ -244,6 +244,15 @@ class VideoReader:
             image = np.array(Image.alpha_composite(white, Image.fromarray(image)).convert("RGB"))
         quarter_turns = round(frame.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
+
+
+def checked_numbers(numbers: Iterable[int], count: int, path: Path) -> list[int]:
+    """Numbers of frames as a list. Raises `IndexError` for one that is not among the `count` frames of `path`."""
+    wanted = list(numbers)
+    for number in wanted:
+        if not 0 <= number < count:
+            raise IndexError(f"{path} has {count} frames, frame {number} does not exist")
+    return wanted
 
 
 def is_video(path: Path) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,7 +71,7 @@ def export(model: LAMI, folder: str | Path, onnx: bool = False, packages: bool =
         onnx_graphs.check_installed()
         if model.device.type != "cpu":
             raise ConfigError(f"ONNX graphs are made on the CPU, but the model is on {model.device}; load it there")
-    folder = Path(folder)
+    folder = Path(folder).resolve()  # what links lead to is replaced, not they
     _check_folder(folder)
     model.eval()
     report = ExportReport(
@@ -130,9 +129,14 @@ def _compare(got: tuple[Tensor, ...], wanted: tuple[Tensor, ...], name: str) -> 
 
 
 def _check_folder(folder: Path) -> None:
-    """Nothing in the folder but an earlier export, since the folder is replaced."""
+    """Nothing in the folder but an earlier export, since the folder is replaced, and nothing in the way of that."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder, choose another output")
+    if folder.is_mount():
+        raise ConfigError(f"{folder} is where a disk is mounted and cannot be replaced, choose a folder in it")
+    above = next(parent for parent in folder.parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder} cannot be written, {above} is not a folder with write access; choose another")
     try:
         earlier = json.loads((folder / REPORT).read_text())["parts"].values()
         known = {REPORT, *(name for part in earlier for name in part["files"])}
@@ -152,8 +156,13 @@ def _replacing(folder: Path) -> Iterator[Path]:
             new = Path(temporary) / folder.name
             new.mkdir()
             yield new
+            old = Path(temporary) / f"{folder.name}.old"  # deleted with the temporary folder
             if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(new, folder)
+                folder.rename(old)
+            try:
+                new.rename(folder)
+            finally:
+                if old.exists() and not folder.exists():
+                    old.rename(folder)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written ({error}); choose another folder, or make room") from error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lami.data.files import claimed
+from lami.data.files import check_output, claimed
 from lami.errors import DataError
 
 
@@ -45,3 +45,13 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"), claimed(tmp_path / "file" / "folder"):
         pass
+
+
+def test_no_output_among_the_frames_of_an_input(tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    (tmp_path / "link").symlink_to("frames")
+    for output in (frames / "1.png", frames / "new.png", tmp_path / "link" / "1.png"):
+        with pytest.raises(DataError, match="would be among the frames of an input folder"):
+            check_output(output, [frames], overwrite=True)
+    check_output(frames / "below" / "1.png", [frames])

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +106,36 @@ def test_write_rejects_what_is_not_an_image(tmp_path: Path, picture: np.ndarray)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         write_image(tmp_path / "file" / "a.png", picture)
+
+
+@pytest.mark.parametrize(("name", "width"), [("a.webp", 16384), ("a.jpg", 65536)])
+def test_write_rejects_what_a_format_cannot_hold(tmp_path: Path, name: str, width: int) -> None:
+    with pytest.raises(DataError, match=f"an image of 1x{width} is too large for .*{name}, use png"):
+        write_image(tmp_path / name, np.zeros((1, width, 3), np.uint8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_files_named_so_are_taken_for_tga(tmp_path: Path, picture: np.ndarray) -> None:
+    """Its header is a dozen numbers without a mark."""
+    Image.fromarray(picture).save(tmp_path / "a.tga")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tga"), picture)
+    (tmp_path / "a.tga").rename(tmp_path / "a.bin")
+    with pytest.raises(DataError, match="unknown format"):
+        read_image(tmp_path / "a.bin")
+
+
+def test_warnings_of_pillow_are_not_shown_and_others_are(tmp_path: Path) -> None:
+    Image.new("1", (9500, 9500)).save(tmp_path / "a.png")  # more than Pillow likes, less than it refuses
+    code = (
+        "import sys, warnings; from lami.data import read_image; print(read_image(sys.argv[1]).shape); "
+        "warnings.warn('of others')"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.png")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert answer.stdout.strip() == "(9500, 9500, 3)"
+    assert "of others" in answer.stderr
+    assert "DecompressionBomb" not in answer.stderr
 
 
 @settings(deadline=None, max_examples=40)

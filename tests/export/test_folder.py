@@ -106,6 +106,44 @@ def test_folder_that_cannot_be(small: object, tmp_path: Path) -> None:
         export(small_model(), tmp_path / "file" / "parts", packages=True)
 
 
+def test_links_and_the_folder_one_is_in(small: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "link").symlink_to("parts")
+    export(small_model(background=False), tmp_path / "link", packages=True)
+    assert (tmp_path / "link").is_symlink()
+    assert "class_token.pt2" in _listing(tmp_path / "parts")
+    monkeypatch.chdir(tmp_path / "parts")
+    export(small_model(background=False, selector="fixed"), ".", packages=True)
+    assert "class_token.pt2" not in _listing(tmp_path / "parts")
+    assert _listing(tmp_path) == {"parts", "link"}
+
+
+def test_a_mounted_disk_is_refused_at_once(small: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
+    with pytest.raises(ConfigError, match="is where a disk is mounted"):
+        export(small_model(), tmp_path, packages=True)
+
+
+def test_earlier_export_survives_a_failure_to_replace_it(
+    small: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "parts"
+    export(small_model(background=False), output, packages=True)
+    before = _listing(output)
+    rename = Path.rename
+
+    def fail(path: Path, target: Path) -> Path:
+        if target == output and path.name == output.name:
+            raise OSError("no")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(ConfigError, match="cannot be written"):
+        export(small_model(background=False, selector="fixed"), output, packages=True)
+    assert _listing(output) == before
+    assert _listing(tmp_path) == {"parts"}
+
+
 def test_missing_extra_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r'needs onnx, onnxruntime, onnxscript; pip install "lami\[export\]"'):

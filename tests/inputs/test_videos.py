@@ -203,6 +203,19 @@ def test_a_recording_may_begin_between_keyframes(tmp_path: Path) -> None:
     check_frames(path, count=8, first=4)
 
 
+def test_frames_that_need_a_keyframe_cut_off_are_not_counted(tmp_path: Path) -> None:
+    """In open groups of pictures, frames shown before a keyframe follow it in the file."""
+    options = {"g": "6", "bf": "2", "sc_threshold": "0", "x264-params": "open-gop=1:b-adapt=0"}
+    path = write_video(tmp_path / "a.ts", frames=24, options=options)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    second = next(number for number, packet in enumerate(packets) if number and packet.is_keyframe)
+    assert packets[second + 1].pts < packets[second].pts
+    path.write_bytes(path.read_bytes()[packets[1].pos :])
+    first = sum(packet.pts < packets[second].pts for packet in packets)
+    check_frames(path, count=24 - first, first=first)
+
+
 @pytest.mark.parametrize("name", ["a.mkv", "a.ts"])
 def test_streams_that_end_early_are_read_up_to_there(tmp_path: Path, name: str) -> None:
     path = write_video(tmp_path / name, frames=12, options={"g": "1"})
@@ -223,6 +236,17 @@ def test_animated_pictures(tmp_path: Path, name: str) -> None:
     reader = open_moving(path)
     assert [round(1000 * time) for time in reader.times] == starts[:4]
     assert reader.rate == Fraction(4000, starts[4])
+
+
+@pytest.mark.parametrize("number", [-1, 4])
+def test_frames_that_pictures_do_not_have(tmp_path: Path, number: int) -> None:
+    animation, folder = write_animation(tmp_path / "a.gif"), tmp_path / "frames"
+    folder.mkdir()
+    for name in range(4):
+        Image.fromarray(quarters()).save(folder / f"{name}.png")
+    for path in (animation, folder):
+        with pytest.raises(IndexError, match=f"{path} has 4 frames, frame {number} does not exist"):
+            open_moving(path).frames([0, number])
 
 
 def test_animated_pictures_go_by_content(tmp_path: Path) -> None:
