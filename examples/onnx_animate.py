@@ -18,6 +18,8 @@ parser.add_argument("--stages", type=int, choices=(1, 2), default=2, help="1 goe
 options = parser.parse_args()
 report = json.loads(Path(options.graphs, "export.json").read_text())
 size, settings = report["image_size"][::-1], report["interpolation"]
+if (settings["fusion"], settings["keypoints"], settings["skip_below"]) != ("none", "reuse", 0):
+    parser.error("this example knows neither fusion, nor keypoints detected again, nor skip_below")
 graphs = {name: onnxruntime.InferenceSession(f"{options.graphs}/{name}.onnx") for name in report["parts"]}
 
 
@@ -36,7 +38,7 @@ def move(image: np.ndarray, kp_image: np.ndarray, kp_target: np.ndarray) -> np.n
 
 
 def between(image: np.ndarray, kp_image: np.ndarray, kp_target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    times = np.array(settings["times"] if "class_token" in graphs else [settings["fixed_time"]])
+    times = np.array([settings["fixed_time"]] if settings["selector"] == "fixed" else settings["times"])
     keypoints = kp_image + times[:, None, None, None] * (kp_target - kp_image)  # Eq. 1
     images = move(*(np.repeat(x, len(times), axis=0) for x in (image, kp_image)), keypoints)
     costs = [np.linalg.norm((keypoints - kp_target).reshape(len(times), -1), axis=1)]
@@ -54,6 +56,6 @@ while (frame := frames.read()[1]) is not None:
     kp_driving = run("detector", load(frame))[0]
     shift = start[1] - kp_driving if shift is None else shift  # motion is relative to the first frame
     target = kp_driving + shift
-    result = move(*(between(*start, target) if options.stages == 2 else start), target)[0]
+    result = move(*(between(*start, target) if options.stages == 2 and settings["enabled"] else start), target)[0]
     video.write(np.ascontiguousarray(np.uint8(255 * result.transpose(1, 2, 0)[:, :, ::-1] + 0.5)))
 video.release()

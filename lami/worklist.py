@@ -141,7 +141,7 @@ def _do(
     device: torch.device,
     digest_once: Callable[[Path], str],
 ) -> Outcome:
-    record = None if folder is None else _record(folder, task.name)
+    record = None if folder is None else folder / "records" / f"{task.name}.json"
     key: str | None = None
     start = time.monotonic()
     try:
@@ -183,29 +183,10 @@ def _finished(task: Task, record: Path, key: str) -> Outcome | None:
         return None  # missing, or not whole
 
 
-def made_before(folder: Path, name: str) -> bool:
-    """Whether a run made the outputs of a task, even if a later one failed."""
-    return _earlier_outputs(_record(folder, name)) is not None
-
-
-def _record(folder: Path, name: str) -> Path:
-    return folder / "records" / f"{name}.json"
-
-
-def _earlier_outputs(record: Path) -> list[str] | None:
-    try:
-        outputs: list[str] = json.loads(record.read_text(encoding="utf-8"))["outputs"]
-        return outputs
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def _write_record(record: Path, task: Task, key: str | None, outcome: Outcome) -> None:
     content: dict[str, Any] = {"status": outcome.status, "seconds": outcome.seconds}
     if outcome.error is not None:
         content |= {"error": outcome.error}
-        if (outputs := _earlier_outputs(record)) is not None:
-            content |= {"outputs": outputs}  # still ours, and `made_before` can tell
     else:
         content |= {"result": outcome.result, "key": key, "outputs": [digest(path) for path in task.outputs]}
     _write_json(record, content)

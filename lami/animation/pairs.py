@@ -20,7 +20,7 @@ from lami.data import WRITABLE_IMAGE_SUFFIXES, Pair, VideoReader, is_still, read
 from lami.errors import DataError
 from lami.processes import join_processes
 from lami.progress import track
-from lami.worklist import PATIENCE, Outcome, Status, Task, made_before, work_through, write_report
+from lami.worklist import PATIENCE, Outcome, Status, Task, work_through, write_report
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +67,7 @@ def animate_pairs(
     fields of `PairResult`. Until then, and after a run that was killed, `records/` holds the same row by row.
 
     A later run skips rows that are done: the result has the bytes that were written, and source, driving file,
-    checkpoint, options and version of lami are those it was made with. Rows whose result exists without being of an
-    earlier run fail. `batch_size` and `device` do not matter.
+    checkpoint, options and version of lami are those it was made with. `batch_size` and `device` do not matter.
 
     Under torchrun the processes share the rows; all must see the output folder, and each on a GPU has one of its own.
     Only one run at a time may write to a folder.
@@ -108,9 +107,9 @@ def animate_pairs(
         model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit, fusion, precision)
         settings = options | {"precision": precision} | identify(checkpoint, times, selector, weights_vit, fusion)
         chosen = {"times": times, "batch_size": batch_size, "precision": precision, **options}
-        animate = partial(_animate, partial(animate_file, model, **chosen), folder)
+        animate = partial(_animate, partial(animate_file, model, overwrite=True, **chosen))
         tasks = [
-            Task(name, partial(animate, pair, name, f"{n} of {len(rows)}, {name}"), pair[:2], (folder / name,))
+            Task(name, partial(animate, pair, folder / name, f"{n} of {len(rows)}, {name}"), pair[:2], (folder / name,))
             for n, (pair, name) in enumerate(zip(rows, names, strict=True), start=1)
         ]
         outcomes = work_through(tasks, folder, settings, processes)
@@ -122,15 +121,11 @@ def animate_pairs(
     return results
 
 
-def _animate(animate: Callable[..., Path], folder: Path, pair: Pair, name: str, label: str) -> dict[str, Any]:
-    output = folder / name
-    if output.exists() and not made_before(folder, name):
-        raise DataError(f"{output} exists already and is not of an earlier run; choose another folder or name")
-
+def _animate(animate: Callable[..., Path], pair: Pair, output: Path, label: str) -> dict[str, Any]:
     def progress(frames: Iterable[AnimatedFrame], total: int, description: str) -> Iterable[AnimatedFrame]:
         return track(frames, total, f"{description} {label}")
 
-    animate(pair.source, pair.driving, output, overwrite=True, progress=progress)
+    animate(pair.source, pair.driving, output, progress=progress)
     if output.suffix.lower() in WRITABLE_IMAGE_SUFFIXES:
         return {"frames": 1}
     with VideoReader(output) as reader:

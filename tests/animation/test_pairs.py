@@ -125,19 +125,6 @@ def test_only_what_changed_is_made_again(animate: Animate, checkpoint: Path, fol
         assert (result.width, result.height) == (30, 40)
 
 
-def test_files_of_others_are_kept(animate: Animate, folder: Path) -> None:
-    (folder / "out").mkdir()
-    mine = folder / "out" / "a-b.png"
-    mine.write_bytes(b"mine")
-    for first in ("made", "skipped"):
-        results = animate()
-        assert statuses(results) == [first, first, "failed"]
-        assert "exists already" in str(results[2].error)
-        assert mine.read_bytes() == b"mine"
-    mine.unlink()
-    assert statuses(animate()) == ["skipped", "skipped", "made"]
-
-
 def test_another_checkpoint(animate: Animate, folder: Path, tmp_path: Path) -> None:
     animate()
     before = contents(folder / "out")
