@@ -1,4 +1,4 @@
-"""Animate a picture without PyTorch and lami; videos may be numbered pictures, named such as frames/%04d.png.
+"""Animate a picture without PyTorch and lami (no fusion, skip_below, redetection); videos may be frames/%04d.png.
 
 lami export model.safetensors -o graphs --onnx
 python examples/onnx_animate.py graphs person.jpg dance.mp4 result.mp4"""
@@ -18,8 +18,6 @@ parser.add_argument("--stages", type=int, choices=(1, 2), default=2, help="1 goe
 options = parser.parse_args()
 report = json.loads(Path(options.graphs, "export.json").read_text())
 size, settings = report["image_size"][::-1], report["interpolation"]
-if (settings["fusion"], settings["keypoints"], settings["skip_below"]) != ("none", "reuse", 0):
-    parser.error("this example knows neither fusion, nor keypoints detected again, nor skip_below")
 graphs = {name: onnxruntime.InferenceSession(f"{options.graphs}/{name}.onnx") for name in report["parts"]}
 
 
