@@ -96,7 +96,15 @@ def ablate(
         _check_same(path, run)
     # What is missing shows now, not after the first training.
     first = next(iter(runs.values()))
-    make_measures(first.data, first.model.image_size, chosen.keypoints, chosen.identity, chosen.enlarge, chosen.lpips)
+    make_measures(
+        first.data,
+        first.model.image_size,
+        chosen.keypoints,
+        chosen.identity,
+        chosen.enlarge,
+        chosen.lpips,
+        first.training.device,
+    )
     if chosen.limit is not None and chosen.limit < 1:
         raise ConfigError(f"limit must be 1 or more, got {chosen.limit}")
     for path, run in runs.items():

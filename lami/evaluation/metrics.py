@@ -88,7 +88,7 @@ class Means:
 
     Attributes:
         frames: number of frames.
-        l1: of the 8-bit images.
+        l1: of the 8-bit images; `Evaluation` has that of the model's floating-point images in its place.
         psnr, ssim, lpips: means over frames.
         akd: average keypoint distance in pixels.
         mkr: missing keypoint rate: share of the real frames' points that the generated ones lack.

@@ -96,8 +96,6 @@ def evaluate(
         )
     folder = Path(output)
     with join_processes(device, PATIENCE) as processes:
-        if processes.first:
-            remove_evaluation(folder)
         l1: dict[str, float] = {}
         failed: dict[str, str] = {}
         subject: dict[str, Any]
@@ -120,6 +118,9 @@ def evaluate(
         # All that may be missing is asked for before hours of work.
         measures = make_measures(config.data, size, keypoints, identity, enlarge, lpips, processes.device)
         sources = find_clips(config.data, size).test[:limit]
+        made = [] if generated is None else _match(sources, Path(generated), size)
+        if processes.first:  # not before: a mistake in the options must not cost an earlier result
+            remove_evaluation(folder)
         if checkpoint is not None:
             settings = {key: value for key, value in subject.items() if key != "checkpoint"}
             report = rebuild(
@@ -128,9 +129,6 @@ def evaluate(
             l1, failed = {clip.name: clip.l1 for clip in report.clips}, dict(report.failed)
             sources = tuple(source for source in sources if source.name in l1)
             made = [_strip(folder, source.name, size) for source in sources]
-        else:
-            assert generated is not None
-            made = _match(sources, Path(generated), size)
         described = _describe(measures, lpips)
         outcomes = work_through(
             scoring_tasks(sources, made, size, measures, processes.device),
@@ -173,7 +171,7 @@ def make_measures(
     identity: str | None,
     enlarge: int,
     lpips: str | None,
-    device: torch.device | None = None,
+    device: str | torch.device,
 ) -> Measures:
     """What `evaluate` measures with; arguments and errors are its own."""
     chosen = pick_device(device)

@@ -164,6 +164,11 @@ def test_what_is_done_is_not_done_again(videos: Path, tmp_path: Path, estimators
     first = evaluate(config, out, generated=generated, keypoints="x", device="cpu")
     estimators["keypoints"].keypoints = lambda frame: pytest.fail("looked again")
     assert evaluate(config, out, generated=generated, keypoints="x", device="cpu").table() == first.table()
+    with pytest.raises(ConfigError, match="limit"):
+        evaluate(config, out, generated=generated, limit=0, device="cpu")
+    with pytest.raises(DataError, match="no folder"):
+        evaluate(config, out, generated=tmp_path / "gone", device="cpu")
+    assert (out / "evaluation.json").is_file()  # a mistake costs nothing
     (videos / "test" / "a" / "0.png").unlink()
     del estimators["keypoints"].keypoints
     changed = evaluate(config, out, generated=generated, keypoints="x", device="cpu")
