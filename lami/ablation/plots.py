@@ -23,9 +23,8 @@ def draw_curves(curves: Mapping[str, Points], path: Path) -> None:
         axes.plot([step for step, _ in points], [loss for _, loss in points], label=label, linewidth=1.2)
     axes.set_xlabel("step")
     axes.set_ylabel("reconstruction + pixel loss, one direction")
-    axes.set_yscale("log")
     axes.legend(frameon=False)
-    axes.grid(alpha=0.3, which="both")
+    axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
 
 
