@@ -8,12 +8,12 @@ from typing import Annotated
 
 import tyro
 
-from lami.cli.options import ConfigName, Output, parse
+from lami.cli.options import ConfigName, MeasureOptions, Output, parse, values_of
 from lami.cli.overrides import describe, split_overrides
 
 
-@dataclass
-class AblateOptions:
+@dataclass(kw_only=True)
+class AblateOptions(MeasureOptions):
     config: tyro.conf.Positional[ConfigName]
     """Configuration of the full method: a file, or the name of a preset such as taichi."""
     output: Output
@@ -24,16 +24,6 @@ class AblateOptions:
     """Names of the rows to run; by default all."""
     seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ...")] = (0,)
     """Seeds of the runs of each row."""
-    keypoints: Annotated[str | None, tyro.conf.arg(metavar="ESTIMATOR")] = None
-    """For AKD and MKR, as for `lami evaluate`."""
-    identity: Annotated[str | None, tyro.conf.arg(metavar="ESTIMATOR")] = None
-    """For AED, as for `lami evaluate`."""
-    enlarge: int = 1
-    """Enlarge frames by this factor for estimators that search them."""
-    lpips: Annotated[str | None, tyro.conf.arg(metavar="pretrained|FILE")] = None
-    """Also measure LPIPS, with AlexNet's weights."""
-    reference_protocol: bool = False
-    """Figures as the official evaluation computes them."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Evaluate this many test videos."""
 
@@ -56,12 +46,5 @@ def main(arguments: list[str]) -> None:
         overrides=overrides,
         rows=options.rows,
         seeds=options.seeds,
-        measurement=Measurement(
-            options.keypoints,
-            options.identity,
-            options.enlarge,
-            options.lpips,
-            options.reference_protocol,
-            options.limit,
-        ),
+        measurement=Measurement(**values_of(options, MeasureOptions), limit=options.limit),
     )
