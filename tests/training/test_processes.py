@@ -175,7 +175,7 @@ def test_a_process_that_dies_is_restarted_by_torchrun(configure: Configure, tmp_
         "    steps.append(1)\n"
         "    if len(steps) == 4 and os.environ['RANK'] == '1' and os.environ['TORCHELASTIC_RESTART_COUNT'] == '0':\n"
         "        os.kill(os.getpid(), 9)\n"
-        "    take(self, *a, **k)\n"
+        "    return take(self, *a, **k)\n"
         "Optimizers.step = step\n"
         "train(load_config(Path(sys.argv[1])), resume=True)\n"
     )
