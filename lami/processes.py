@@ -124,7 +124,16 @@ def join_processes(device: str, patience: timedelta | None = None) -> Iterator[P
             )
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", timeout=patience)
+    backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
+    if size == local_size and "TORCHELASTIC_RESTART_COUNT" in os.environ:
+        # torchrun's store outlives the processes: after a restart it still has the addresses of those that died. On
+        # several machines the counts may differ, and torchrun must be told not to share it: docs/planning.md.
+        store, rank, _ = next(dist.rendezvous("env://", **({} if patience is None else {"timeout": patience})))
+        attempt = dist.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+        dist.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=patience)
+    else:
+        dist.init_process_group(backend, timeout=patience)
     try:
         yield Processes(dist.get_rank(), size, chosen)
     finally:
