@@ -17,12 +17,12 @@ from benchmarks.ops.results import FOLDER, Run
 STORED = sorted(FOLDER.glob("*/*/ops/*.json"))
 
 
-def side(ms: float, peak: int = 100) -> dict[str, Any]:
-    return {"median_ms": ms, "p20_ms": ms, "p80_ms": ms, "windows": 3, "peak_bytes": peak}
+def side(ms: float, peak: int = 100, **more: float) -> dict[str, Any]:
+    return {"median_ms": ms, "p20_ms": ms, "p80_ms": ms, "windows": 3, "peak_bytes": peak} | more
 
 
-def case(batch: int, sides: dict[str, Any], named: bool = False, target: float = 1.0) -> dict[str, Any]:
-    both = {"name": "forward + backward", "sides": sides, "bytes_moved": 4_000_000, "target": target}
+def case(batch: int, sides: dict[str, Any], named: bool = False, **wanted: Any) -> dict[str, Any]:
+    both = {"name": "forward + backward", "sides": sides, "bytes_moved": 4_000_000, "wanted": {"eager": 1.0}} | wanted
     size = {"batch": batch, "side": 8, "flow": 8, "channels": 3, "times": 1, "splines": 1}
     facts = {"op": "warp", "case": f"batch {batch}", "named": named, "size": size, "backend": "native"}
     return facts | {"relative_error": 0.0, "passes": [both]}
@@ -53,11 +53,14 @@ def test_readme_and_tables_are_made_from_the_latest_results() -> None:
 def test_numbers_of_version_1_stay_as_they_are() -> None:
     old = json.loads(next(path for path in STORED if json.loads(path.read_text())["schema_version"] == 1).read_text())
     new = Run.model_validate(old)
-    assert new.schema_version == 2
+    assert new.schema_version == 3
     for before, after in zip(old["cases"], new.cases, strict=True):
         for one, other in zip(before["passes"], after.passes, strict=True):
+            assert (other.wanted, other.wanted_memory) == ({"eager": one["target"]}, one["memory_target"])
             for name, found in (("fused", other.fused), ("eager", other.eager)):
-                assert found.model_dump() == {k: v for k, v in one[name].items() if k != "bandwidth_percent"}
+                assert found.model_dump(exclude_unset=True) == {
+                    k: v for k, v in one[name].items() if k != "bandwidth_percent"
+                }
 
 
 def test_a_pass_without_both_sides_is_refused() -> None:
@@ -67,7 +70,7 @@ def test_a_pass_without_both_sides_is_refused() -> None:
 
 def test_sides_ratios_and_misses_are_told() -> None:
     sides = {"fused": side(2, 50), "eager": side(4), "kornia": side(1), "copy": side(0.5)}
-    found = run(case(1, sides, named=True, target=3.0), missing={"flag_gems": "flag_gems is not installed"})
+    found = run(case(1, sides, named=True, wanted={"eager": 3.0}), missing={"flag_gems": "flag_gems is not installed"})
     text = tables.section(found, "results/x.json")
     (row,) = [line for line in text.splitlines() if line.startswith("| `warp`")]
     assert "2.00 (2.00 to 2.00)" in row
@@ -79,6 +82,20 @@ def test_sides_ratios_and_misses_are_told() -> None:
     rows = [line for line in tables.everything(found, "x.json").splitlines() if line.startswith("| `warp`")]
     assert len(rows) == 4
     assert "| kornia | 1.00 (1.00 to 1.00) | 0.50x | 4.00 | 50 % | 0.00 |" in rows[2]
+
+
+def test_targets_of_a_gpu() -> None:
+    sides = {"fused": side(2, host_us=80), "eager": side(8), "torch.compile": side(3), "copy": side(1)}
+    wanted = {"eager": 3.0, "torch.compile": 2.0, "copy": 0.85, "kornia": 5.0}  # kornia was not measured
+    found = run(case(1, sides, named=True, wanted=wanted, wanted_host_us=60))
+    assert found.cases[0].passes[0].missed == ["torch.compile", "copy", "host"]
+    text = tables.section(found, "results/x.json")
+    (row,) = [line for line in text.splitlines() if line.startswith("| `warp`")]
+    assert "| 4.0x (wanted 3x) | **1.5x (wanted 2x)** | **50 % (wanted 85 %)** | **80 (wanted 60)** |" in row
+    assert (
+        "  - batch 1, forward + backward: **1.5x (wanted 2x)** of torch.compile, **50 % (wanted 85 %)** of a copy's "
+        "bandwidth, **80 (wanted 60)** us of the CPU"
+    ) in text
 
 
 def test_growth_is_fitted_to_the_upper_half_and_marked() -> None:
@@ -121,7 +138,7 @@ def test_a_run_leaves_a_file_that_nothing_overwrites(tmp_path: Path) -> None:
     (path,) = tmp_path.glob("*.json")
     stored = Run.model_validate_json(path.read_text())
     assert [found.case for found in stored.cases] == ["120 systems"]
-    assert [each.target for each in stored.cases[0].passes] == [5]
+    assert [each.wanted for each in stored.cases[0].passes] == [{"eager": 5}]
     assert stored.versions["torch"] == torch.__version__
     assert stored.command
     with pytest.raises(FileExistsError):
