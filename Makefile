@@ -58,7 +58,7 @@ counts: install
 
 bench: install
 	$(BIN)/python -m benchmarks.ops
-	$(BIN)/python -m benchmarks.ops.report
+	$(BIN)/python -m benchmarks.report
 
 gpu: install
 	$(BIN)/python benchmarks/gpu.py

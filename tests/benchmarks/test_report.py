@@ -10,7 +10,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from benchmarks.ops import growth, report, tables
+from benchmarks import report, system
+from benchmarks.ops import growth, tables
 from benchmarks.ops.__main__ import Options, main
 from benchmarks.ops.results import FOLDER, Run
 
@@ -114,7 +115,8 @@ def test_growth_is_fitted_to_the_upper_half_and_marked() -> None:
 def test_report_writes_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="the extra lami[bench] is not installed")
     readme, folder = tmp_path / "README.md", tmp_path / "results"
-    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    marks = [mark.format(name) for name in ("ops", "training") for mark in (report.BEGIN, report.END)]
+    readme.write_text("before\n{}\nold\n{}\nbetween\n{}\nold\n{}\nafter\n".format(*marks))
     cases = [case(b, {"fused": side(b), "eager": side(2 * b)}) for b in (1, 2, 4)]
     path = run(*cases).save(folder / "cpu-2core" / "0.1.0" / "ops")
     assert report.main(["--check"], readme, folder) == 1
@@ -124,6 +126,7 @@ def test_report_writes_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[
     text = readme.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
+    assert f"between\n{marks[2]}\n\nNot measured yet.\n\n{marks[3]}" in text
     assert "2.0x" in text
     assert all(picture.stat().st_size > 1000 for picture in report.plots(path))
     newer = run(*cases[:2], date="2026-02-01T00:00:00Z").save(folder / "cpu-2core" / "0.2.0" / "ops")
@@ -143,3 +146,41 @@ def test_a_run_leaves_a_file_that_nothing_overwrites(tmp_path: Path) -> None:
     assert stored.command
     with pytest.raises(FileExistsError):
         stored.save(tmp_path)
+
+
+def test_tables_of_training_animation_and_data(tmp_path: Path) -> None:
+    """Ratios are of rounds of the same turn, and older results of a device are not told."""
+    machine = {"gpu": None, "processor": "x", "threads": 2, "cores": 2, "load": 0.5, "versions": {"torch": "2.15.0"}}
+    machine |= {"commit": "0" * 40, "dirty": False, "date": "2026-01-02 03:04:05"}
+    naive = {"name": "naive", "seconds": [4.0, 8.0, 4.0], "peak_bytes": 4_000_000}
+    ours = {"name": "ours", "seconds": [2.0, 2.0, 2.0], "peak_bytes": 1_000_000}
+    train = {
+        "machine": machine,
+        "settings": {"model": {"image_size": [64, 64]}},
+        "batch_size": 8,
+        "sides": [naive, ours],
+    }
+    frame = {"latency": [0.5, 0.5, 0.5], "difference": 0.01, "other_times": 0.25}
+    case = {"size": 256, "times": [0.3, 0.7], "sides": [naive | frame, ours | frame]}
+    rounds = [
+        {"root": root, "workers": 0, "pairs_per_second": rate, "rounds": [rate]}
+        for root, rate in (("a", 2.0), ("b", 5.0))
+    ]
+    cost = {"milliseconds": 3.0, "milliseconds_without_augmentation": 1.0, "bytes_read": 2000}
+    costs = [{"root": root} | cost for root in "ab"]
+    for kind, found in (
+        ("train", train),
+        ("animate", {"machine": machine, "command": "lami bench animate", "cases": [case]}),
+        ("data", {"machine": machine, "throughputs": rounds, "costs": costs}),
+    ):
+        folder = tmp_path / "cpu-2core" / kind
+        folder.mkdir(parents=True)
+        (folder / "20260101-1111111-old.json").write_text("never read")
+        (folder / "20260102-0000000.json").write_text(json.dumps(found))
+    told = {name: report.SECTIONS[name](tmp_path, tmp_path / "README.md") for name in ("training", "animation", "data")}
+    assert "| ours | 2.00 (2.00 to 2.00) | 4.00 | 2.00x (2.00 to 3.20) | 1 | 25 % |" in told["training"]
+    assert "| 256 | 2 | ours | 0.50 | 2.00x (2.00 to 3.20) | 500 (500 to 500) | 1 | 2.55 | 25% |" in told["animation"]
+    assert "by `lami bench animate`" in told["animation"]
+    assert "| 0 (in the training process) | 2 | 5 (2.5x) |" in told["data"]
+    assert "| KB read a pair | 2 | 2 |" in told["data"]
+    assert system.ablation(tmp_path, tmp_path / "README.md") == "Not measured yet."
