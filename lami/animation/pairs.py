@@ -54,6 +54,7 @@ def animate_pairs(
     best_frame: bool = False,
     audio: Audio = "driving",
     size: OutputSize = "model",
+    label: bool = False,
     batch_size: int = 8,
     device: str = "auto",
     precision: Precision = "auto",
@@ -76,7 +77,7 @@ def animate_pairs(
         checkpoint: weight file of the model.
         pairs: table of `read_pairs`, or its rows; those whose files are missing fail.
         output: folder, created if missing.
-        mode, times, selector, granularity, best_frame, audio, size, batch_size, device, precision, weights_vit,
+        mode, times, selector, granularity, best_frame, audio, size, label, batch_size, device, precision, weights_vit,
             fusion: see `animate_file`.
 
     Returns:
@@ -101,6 +102,7 @@ def animate_pairs(
         "best_frame": best_frame,
         "audio": audio,
         "size": size,
+        "label": label,
     }
     with join_processes(device, PATIENCE) as processes:
         precision = pick_precision(precision, processes.device)
