@@ -64,9 +64,12 @@ def main() -> int:
     stage()
     shutil.rmtree(SITE, ignore_errors=True)
     zensical = Path(sys.executable).parent / "zensical"
-    built = subprocess.run([zensical, "build", "--strict", "--clean"], cwd=ROOT, check=False)
-    if built.returncode:
-        return built.returncode
+    command = [zensical, "build", "--strict", "--clean"]
+    built = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    print(built.stdout, end="")
+    # griffe reads docstrings, and its warnings do not reach --strict.
+    if built.returncode or re.search(r"^griffe: ", built.stdout, re.MULTILINE):
+        return built.returncode or 1
     if found := loaded_from_elsewhere(SITE):
         print("\n".join(found), file=sys.stderr)
         return 1

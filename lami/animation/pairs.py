@@ -77,8 +77,8 @@ def animate_pairs(
         checkpoint: weight file of the model.
         pairs: table of `read_pairs`, or its rows; those whose files are missing fail.
         output: folder, created if missing.
-        mode, times, selector, granularity, best_frame, audio, size, label, batch_size, device, precision, weights_vit,
-            fusion: see `animate_file`.
+        mode, times, selector, granularity, best_frame, audio, size, label: see `animate_file`.
+        batch_size, device, precision, weights_vit, fusion: see `animate_file`.
 
     Returns:
         The rows of all processes, in the order of the list.
