@@ -51,6 +51,7 @@ def animate_file(
     output: str | Path,
     *,
     mode: Mode = "relative",
+    strength: float = 1.0,
     times: Sequence[float] | None = None,
     selector: Selector | None = None,
     granularity: Granularity = "frame",
@@ -76,7 +77,7 @@ def animate_file(
         source: image of any size.
         driving: video, animated picture, folder of frames (25 a second), or an image.
         output: video to write, or an image if `driving` is one; missing folders are created.
-        mode, granularity, size, batch_size: see `Animator`.
+        mode, strength, granularity, size, batch_size: see `Animator`.
         times: candidate times; None takes the checkpoint's. Selector `fixed` takes one.
         selector: None takes the checkpoint's.
         best_frame: refer to the driving frame whose pose is nearest to the source's instead of the first.
@@ -121,20 +122,29 @@ def animate_file(
             return checkpoint
         return load_with_options(checkpoint, device, times, selector, weights_vit, fusion, precision)
 
+    def start_animator() -> Animator:
+        return Animator(
+            load_model(),
+            image,
+            mode,
+            times,
+            granularity,
+            batch_size=batch_size,
+            size=size,
+            precision=precision,
+            strength=strength,
+        )
+
     image = read_image(source)
     if still:
         target = read_image(driving)
-        model = load_model()
-        animator = Animator(model, image, mode, times, granularity, size=size, precision=precision)
+        animator = start_animator()
         [result] = animator.animate([target])
         shown = {"": result.moved}
         write_image(output, result.image)
     else:
         with closing(open_moving(driving)) as reader:
-            model = load_model()
-            animator = Animator(
-                model, image, mode, times, granularity, None, batch_size, size=size, precision=precision
-            )
+            animator = start_animator()
             if best_frame:
                 best = find_best_frame(animator.source.keypoints, animator.detect(frame.image for frame in reader))
                 logger.info("the driving frame nearest to the source's pose is number %d of %d", best, len(reader))

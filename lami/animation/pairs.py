@@ -48,6 +48,7 @@ def animate_pairs(
     output: str | Path,
     *,
     mode: Mode = "relative",
+    strength: float = 1.0,
     times: Sequence[float] | None = None,
     selector: Selector | None = None,
     granularity: Granularity = "frame",
@@ -76,8 +77,8 @@ def animate_pairs(
         checkpoint: weight file of the model.
         pairs: table of `read_pairs`, or its rows; those whose files are missing fail.
         output: folder, created if missing.
-        mode, times, selector, granularity, best_frame, audio, size, batch_size, device, precision, weights_vit,
-            fusion: see `animate_file`.
+        mode, strength, times, selector, granularity, best_frame, audio, size, batch_size, device, precision,
+            weights_vit, fusion: see `animate_file`.
 
     Returns:
         The rows of all processes, in the order of the list.
@@ -97,6 +98,7 @@ def animate_pairs(
     names = _output_names(rows, folder, table)
     options: dict[str, Any] = {
         "mode": mode,
+        "strength": strength,
         "granularity": granularity,
         "best_frame": best_frame,
         "audio": audio,

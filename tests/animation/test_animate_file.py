@@ -93,6 +93,17 @@ def test_options(checkpoint: Path, files: dict[str, Path], tmp_path: Path) -> No
     assert read_image(panel).ndim == 3
 
 
+def test_strength(checkpoint: Path, files: dict[str, Path]) -> None:
+    def shown(strength: float) -> list[np.ndarray]:
+        animate_file(checkpoint, **files, mode="absolute", strength=strength, overwrite=True)
+        with VideoReader(files["output"]) as result:
+            return [frame.image.astype(int) for frame in result]
+
+    still, moving = shown(0), shown(3)
+    assert max(np.abs(frame - still[0]).mean() for frame in still) < 1  # H.264 loses that much
+    assert max(np.abs(frame - still[0]).mean() for frame in moving) > 3
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".mov"])
 def test_other_containers(checkpoint: Path, files: dict[str, Path], suffix: str) -> None:
     output = files["output"].with_suffix(suffix)
@@ -155,6 +166,7 @@ def test_inputs_are_not_overwritten(checkpoint: Path, files: dict[str, Path]) ->
         ({"audio": "source"}, ConfigError),
         ({"mode": "absolute", "best_frame": True}, ConfigError),
         ({"mode": "avd"}, ConfigError),
+        ({"strength": -1.0}, ConfigError),
         ({"selector": "best"}, ConfigError),
         ({"selector": "fixed", "times": (0.3, 0.5)}, ConfigError),
         ({"selector": "fixed", "times": (1.5,)}, ConfigError),

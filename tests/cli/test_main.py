@@ -230,11 +230,12 @@ def test_animate(callee: Callable[..., Mock]) -> None:
     main(["animate", *required])
     chosen = ["--times", "0.3", "0.5", "--selector", "fixed", "--granularity", "clip", "--best-frame"]
     more = ["--size", "source", "--batch-size", "2", "--weights-vit", "random", "--save-panel", "panel.png"]
-    more += ["--fusion", "occlusion", "--precision", "fp32", "--overwrite"]
+    more += ["--fusion", "occlusion", "--precision", "fp32", "--strength", "1.5", "--overwrite"]
     main(["animate", *required, "--mode", "absolute", "--audio", "none", "--device", "cpu", *chosen, *more])
     paths = {"checkpoint": Path("c"), "source": Path("s.png"), "driving": Path("d.mp4"), "output": Path("out.mp4")}
     defaults = {
         "mode": "relative",
+        "strength": 1.0,
         "times": None,
         "selector": None,
         "granularity": "frame",
@@ -251,6 +252,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
     }
     changed = {
         "mode": "absolute",
+        "strength": 1.5,
         "times": (0.3, 0.5),
         "selector": "fixed",
         "granularity": "clip",
@@ -277,6 +279,7 @@ def test_animate_pairs(callee: Callable[..., Mock]) -> None:
         pairs=Path("p.csv"),
         output=Path("out"),
         mode="absolute",
+        strength=1.0,
         times=None,
         selector=None,
         granularity="frame",
