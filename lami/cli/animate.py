@@ -38,6 +38,8 @@ class AnimateOptions:
     """Mode relative: measure motion from the driving frame nearest to the source's pose, instead of the first."""
     audio: Literal["driving", "none"] = "driving"
     """Keep the sound of the driving video, or none."""
+    fps: Annotated[str, tyro.conf.arg(metavar="keep|N")] = "keep"
+    """Frames a second of the result, as 25 or 30000/1001; keep takes all driving frames when they come."""
     size: Literal["model", "source"] = "model"
     """Frames as large as the model makes them, or enlarged to the source's size."""
     batch_size: int = 8

@@ -230,7 +230,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
     main(["animate", *required])
     chosen = ["--times", "0.3", "0.5", "--selector", "fixed", "--granularity", "clip", "--best-frame"]
     more = ["--size", "source", "--batch-size", "2", "--weights-vit", "random", "--save-panel", "panel.png"]
-    more += ["--fusion", "occlusion", "--precision", "fp32", "--strength", "1.5", "--overwrite"]
+    more += ["--fusion", "occlusion", "--precision", "fp32", "--strength", "1.5", "--fps", "30000/1001", "--overwrite"]
     main(["animate", *required, "--mode", "absolute", "--audio", "none", "--device", "cpu", *chosen, *more])
     paths = {"checkpoint": Path("c"), "source": Path("s.png"), "driving": Path("d.mp4"), "output": Path("out.mp4")}
     defaults = {
@@ -241,6 +241,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
         "granularity": "frame",
         "best_frame": False,
         "audio": "driving",
+        "fps": "keep",
         "size": "model",
         "batch_size": 8,
         "device": "auto",
@@ -258,6 +259,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
         "granularity": "clip",
         "best_frame": True,
         "audio": "none",
+        "fps": "30000/1001",
         "size": "source",
         "batch_size": 2,
         "device": "cpu",
@@ -285,6 +287,7 @@ def test_animate_pairs(callee: Callable[..., Mock]) -> None:
         granularity="frame",
         best_frame=False,
         audio="driving",
+        fps="keep",
         size="model",
         batch_size=2,
         device="auto",
