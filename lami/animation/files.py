@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -23,11 +24,13 @@ from lami.configs.schema import Fusion, Selector
 from lami.data import (
     WRITABLE_IMAGE_SUFFIXES,
     WRITABLE_SUFFIXES,
+    Resampled,
     VideoReader,
     VideoWriter,
     check_output,
     is_still,
     open_moving,
+    parse_rate,
     read_image,
     write_image,
 )
@@ -38,6 +41,8 @@ from lami.progress import track
 logger = logging.getLogger(__name__)
 
 Audio = Literal["driving", "none"]
+Rate = Fraction | float | str
+"""`keep`, or frames a second as in `parse_rate`."""
 Track = Callable[[Iterable[AnimatedFrame], int, str], Iterable[AnimatedFrame]]
 
 _PANEL_ROWS = 4
@@ -50,11 +55,13 @@ def animate_file(
     output: str | Path,
     *,
     mode: Mode = "relative",
+    strength: float = 1.0,
     times: Sequence[float] | None = None,
     selector: Selector | None = None,
     granularity: Granularity = "frame",
     best_frame: bool = False,
     audio: Audio = "driving",
+    fps: Rate = "keep",
     size: OutputSize = "model",
     label: bool = False,
     batch_size: int = 8,
@@ -68,19 +75,21 @@ def animate_file(
 ) -> Path:
     """Animate a source image with a driving video and write the result, whole or not at all.
 
-    The result has the frames, frame times and sound of the driving video and the aspect of the source. A driving image
-    gives an image, in absolute mode.
+    The result has the frames, frame times and sound of the driving video and the aspect of the source; `fps` changes
+    the former two. A driving image gives an image, in absolute mode.
 
     Args:
         checkpoint: weight file of the model, or a loaded model, whose own the device, selector and transformer are.
         source: image of any size.
         driving: video, animated picture, folder of frames (25 a second), or an image.
         output: video to write, or an image if `driving` is one; missing folders are created.
-        mode, granularity, size, batch_size: see `Animator`.
+        mode, strength, granularity, size, batch_size: see `Animator`.
         times: candidate times; None takes the checkpoint's. Selector `fixed` takes one.
         selector: None takes the checkpoint's.
         best_frame: refer to the driving frame whose pose is nearest to the source's instead of the first.
         audio: sound of the driving video, or none.
+        fps: frames a second of the result, such as 25 or "30000/1001": driving frames are repeated or left out, and the
+            sound stays in step. `keep` takes all of them when they come. A driving image has no rate.
         label: write at the bottom edge of the frames that they are generated; the file's metadata always say so.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `auto`, `fp32` or `bf16`, see `Animator`.
@@ -105,6 +114,9 @@ def animate_file(
     if audio not in get_args(Audio):
         raise ConfigError(f"unknown audio {audio!r}; use one of {', '.join(get_args(Audio))}")
     weights = () if isinstance(checkpoint, LAMI) else (Path(checkpoint),)
+    rate = None if fps == "keep" else parse_rate(fps)
+    if still and rate is not None:
+        raise DataError(f"{driving} is an image, which has no frames a second; leave out fps, or give a video")
     _check_paths(output, panel, still, (*weights, source, driving), overwrite)
     if still and mode == "relative":
         logger.info("a single driving image has no motion of its own: using mode absolute instead of relative")
@@ -122,25 +134,35 @@ def animate_file(
             return checkpoint
         return load_with_options(checkpoint, device, times, selector, weights_vit, fusion, precision)
 
+    def start_animator() -> Animator:
+        return Animator(
+            load_model(),
+            image,
+            mode,
+            times,
+            granularity,
+            batch_size=batch_size,
+            size=size,
+            precision=precision,
+            strength=strength,
+        )
+
     image = read_image(source)
     if still:
         target = read_image(driving)
-        model = load_model()
-        animator = Animator(model, image, mode, times, granularity, size=size, precision=precision)
+        animator = start_animator()
         [result] = animator.animate([target])
         shown = {"": result.moved}
         write_image(output, result.image, label=label)
     else:
-        with closing(open_moving(driving)) as reader:
-            model = load_model()
-            animator = Animator(
-                model, image, mode, times, granularity, None, batch_size, size=size, precision=precision
-            )
+        with closing(open_moving(driving)) as video:
+            reader = video if rate is None else Resampled(video, rate)
+            animator = start_animator()
             if best_frame:
-                best = find_best_frame(animator.source.keypoints, animator.detect(frame.image for frame in reader))
-                logger.info("the driving frame nearest to the source's pose is number %d of %d", best, len(reader))
-                animator.refer_to(reader.frames([best])[0])
-            sound = driving if audio == "driving" and isinstance(reader, VideoReader) else None
+                best = find_best_frame(animator.source.keypoints, animator.detect(frame.image for frame in video))
+                logger.info("the driving frame nearest to the source's pose is number %d of %d", best, len(video))
+                animator.refer_to(video.frames([best])[0])
+            sound = driving if audio == "driving" and isinstance(video, VideoReader) else None
             wanted = _evenly(len(reader), _PANEL_ROWS) if panel else set()
             shown = {}
             with (

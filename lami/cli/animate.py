@@ -26,6 +26,8 @@ class AnimateOptions:
     """Instead of source and driving, a list of them: a table with the columns source,driving and perhaps output."""
     mode: Literal["relative", "absolute", "avd"] = "relative"
     """relative: the change since the first driving frame; absolute: its pose; avd: its pose in the source's shape."""
+    strength: float = 1.0
+    """How far the source moves: 0 not at all, 1 as driven, 1.5 exaggerates."""
     times: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="T ...")] = None
     """Candidate times, 0 at the source's pose and 1 at the driving one; by default the checkpoint's."""
     selector: Annotated[Literal["eq4", "fixed", "random"] | None, tyro.conf.arg(metavar="{eq4,fixed,random}")] = None
@@ -36,6 +38,8 @@ class AnimateOptions:
     """Mode relative: measure motion from the driving frame nearest to the source's pose, instead of the first."""
     audio: Literal["driving", "none"] = "driving"
     """Keep the sound of the driving video, or none."""
+    fps: Annotated[str, tyro.conf.arg(metavar="keep|N")] = "keep"
+    """Frames a second of the result, as 25 or 30000/1001; keep takes all driving frames when they come."""
     size: Literal["model", "source"] = "model"
     """Frames as large as the model makes them, or enlarged to the source's size."""
     label: bool = False
