@@ -63,6 +63,7 @@ class Animator:
         precision: `fp32` computes as the model does; `bf16` takes a copy of it with networks in bf16, see
             `lami.acceleration.accelerated`; `auto` does so where the hardware is made for it.
         compile: compile the networks, which takes minutes and pays for thousands of frames.
+        strength: how far keypoints move from the source's: 0 stays, 1 moves as driven, 1.5 exaggerates.
 
     Raises:
         ConfigError: an option that does not exist or that the model cannot serve.
@@ -82,6 +83,7 @@ class Animator:
         size: OutputSize = "model",
         precision: Precision = "auto",
         compile: bool = False,
+        strength: float = 1.0,
     ) -> None:
         for name, value, known in (("granularity", granularity, Granularity), ("size", size, OutputSize)):
             if value not in get_args(known):
@@ -105,7 +107,7 @@ class Animator:
         self.letterbox = Letterbox(image.shape[:2], model.config.image_size)
         with torch.inference_mode():
             self.source = PreparedSource(model, self._to_model([image]))
-            self._transfer = KeypointTransfer(model, self.source.keypoints, mode)
+            self._transfer = KeypointTransfer(model, self.source.keypoints, mode, strength)
         self._has_reference = False
         self.reset()
         if reference is not None:

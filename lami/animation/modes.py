@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 from lami.animation.pose import pose_distance, relative_scale
@@ -29,17 +31,21 @@ class KeypointTransfer:
         networks: the model, for its AVD network.
         kp_source: (1, K, N, 2).
         mode: see above.
+        strength: how far keypoints go from the source's to those of the mode: 0 stays, 1 arrives, more exaggerates.
 
     Raises:
-        ConfigError: an unknown mode, or `avd` with a model that has no AVD network.
+        ConfigError: an unknown mode, `avd` with a model that has no AVD network, or a strength below 0 or not finite.
     """
 
-    def __init__(self, networks: Networks, kp_source: Tensor, mode: Mode) -> None:
+    def __init__(self, networks: Networks, kp_source: Tensor, mode: Mode, strength: float = 1.0) -> None:
         if mode not in get_args(Mode):
             raise ConfigError(f"unknown mode {mode!r}; use one of {', '.join(get_args(Mode))}")
         if mode == "avd" and networks.avd is None:
             raise ConfigError("mode avd needs an AVD network, which this model lacks; add one with 'lami train-avd'")
+        if not (math.isfinite(strength) and strength >= 0):
+            raise ConfigError(f"strength must be a finite number of 0 or more, got {strength}; 1 moves as driven")
         self.mode = mode
+        self.strength = strength
         self._avd = networks.avd
         self._source = kp_source
         self._reference: Tensor | None = None
@@ -64,6 +70,9 @@ class KeypointTransfer:
 
     def __call__(self, kp_driving: Tensor) -> Tensor:
         """(B, K, N, 2) -> the same shape; without a reference, the first of the batch becomes it."""
+        return torch.lerp(self._source.expand_as(kp_driving), self._driven(kp_driving), self.strength)
+
+    def _driven(self, kp_driving: Tensor) -> Tensor:
         if self._avd is not None and self.mode == "avd":
             return self._avd(self._source.expand_as(kp_driving), kp_driving)
         if self.mode != "relative":

@@ -11,12 +11,12 @@ from typing import Any, get_args
 
 from lami.acceleration import Precision, pick_precision
 from lami.animation.animator import AnimatedFrame, Granularity
-from lami.animation.files import Audio, animate_file
+from lami.animation.files import Audio, Rate, animate_file
 from lami.animation.letterbox import OutputSize
 from lami.animation.loading import identify, load_with_options
 from lami.animation.modes import Mode
 from lami.configs.schema import Fusion, Selector
-from lami.data import WRITABLE_IMAGE_SUFFIXES, Pair, VideoReader, is_still, read_pairs
+from lami.data import WRITABLE_IMAGE_SUFFIXES, Pair, VideoReader, is_still, parse_rate, read_pairs
 from lami.errors import DataError
 from lami.processes import join_processes
 from lami.progress import track
@@ -48,12 +48,15 @@ def animate_pairs(
     output: str | Path,
     *,
     mode: Mode = "relative",
+    strength: float = 1.0,
     times: Sequence[float] | None = None,
     selector: Selector | None = None,
     granularity: Granularity = "frame",
     best_frame: bool = False,
     audio: Audio = "driving",
+    fps: Rate = "keep",
     size: OutputSize = "model",
+    label: bool = False,
     batch_size: int = 8,
     device: str = "auto",
     precision: Precision = "auto",
@@ -76,8 +79,8 @@ def animate_pairs(
         checkpoint: weight file of the model.
         pairs: table of `read_pairs`, or its rows; those whose files are missing fail.
         output: folder, created if missing.
-        mode, times, selector, granularity, best_frame, audio, size, batch_size, device, precision, weights_vit,
-            fusion: see `animate_file`.
+        mode, strength, times, selector, granularity, best_frame, audio, fps, size, label: see `animate_file`.
+        batch_size, device, precision, weights_vit, fusion: see `animate_file`.
 
     Returns:
         The rows of all processes, in the order of the list.
@@ -97,10 +100,13 @@ def animate_pairs(
     names = _output_names(rows, folder, table)
     options: dict[str, Any] = {
         "mode": mode,
+        "strength": strength,
         "granularity": granularity,
         "best_frame": best_frame,
         "audio": audio,
+        "fps": fps if fps == "keep" else str(parse_rate(fps)),
         "size": size,
+        "label": label,
     }
     with join_processes(device, PATIENCE) as processes:
         precision = pick_precision(precision, processes.device)

@@ -8,6 +8,7 @@ from lami.data.images import IMAGE_SUFFIXES, WRITABLE_IMAGE_SUFFIXES, read_image
 from lami.data.moving import Moving, is_still, open_moving
 from lami.data.packing import pack
 from lami.data.pairs import Pair, is_pattern, match_pairs, read_pairs
+from lami.data.resampling import Resampled, parse_rate
 from lami.data.shards import PackReport, PackSettings
 from lami.data.sources import ClipSets, ClipSource, find_clips, list_clips
 from lami.data.verification import verify
@@ -28,6 +29,7 @@ __all__ = [
     "PackReport",
     "PackSettings",
     "Pair",
+    "Resampled",
     "TestClip",
     "TestClips",
     "TrainingPair",
@@ -44,6 +46,7 @@ __all__ = [
     "open_clip",
     "open_moving",
     "pack",
+    "parse_rate",
     "read_image",
     "read_pairs",
     "resize",

@@ -34,6 +34,10 @@ class Moving(Protocol):
     def times(self) -> tuple[Fraction, ...]:
         """When each frame is shown, in seconds since the first."""
 
+    @property
+    def duration(self) -> Fraction:
+        """Seconds from the start of the first frame to the end of the last."""
+
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Frame]: ...
@@ -87,6 +91,10 @@ class _Pictures:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    @property
+    def duration(self) -> Fraction:
+        return len(self) / self.rate
 
     def close(self) -> None:
         """Nothing is left open between frames."""

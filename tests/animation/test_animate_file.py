@@ -13,7 +13,8 @@ from small import small_model
 
 from lami.animation import animate_file
 from lami.checkpoint import save
-from lami.data import VideoReader, read_image, write_image
+from lami.data import VideoReader, parse_rate, read_image, write_image
+from lami.data.provenance import NOTE, draw_label
 from lami.errors import ConfigError, DataError, LamiError, WeightsUnavailableError
 
 RATE = Fraction(30000, 1001)
@@ -93,12 +94,52 @@ def test_options(checkpoint: Path, files: dict[str, Path], tmp_path: Path) -> No
     assert read_image(panel).ndim == 3
 
 
+def test_strength(checkpoint: Path, files: dict[str, Path]) -> None:
+    def shown(strength: float) -> list[np.ndarray]:
+        animate_file(checkpoint, **files, mode="absolute", strength=strength, overwrite=True)
+        with VideoReader(files["output"]) as result:
+            return [frame.image.astype(int) for frame in result]
+
+    still, moving = shown(0), shown(3)
+    assert max(np.abs(frame - still[0]).mean() for frame in still) < 1  # H.264 loses that much
+    assert max(np.abs(frame - still[0]).mean() for frame in moving) > 3
+
+
+@pytest.mark.parametrize("fps", ["60000/1001", Fraction(12), 23.976])
+def test_another_frame_rate_keeps_duration_and_sound(checkpoint: Path, files: dict[str, Path], fps: Any) -> None:
+    animate_file(checkpoint, **files, fps=fps)
+    with VideoReader(files["output"]) as result, VideoReader(files["driving"]) as driving:
+        assert result.rate == parse_rate(fps)
+        assert result.times == tuple(n / result.rate for n in range(len(result)))
+        assert abs(result.duration - driving.duration) <= 1 / result.rate / 2
+    copied = audio_packets(files["output"])
+    assert len(copied) > 5
+    assert copied == audio_packets(files["driving"])[: len(copied)]
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".mov"])
 def test_other_containers(checkpoint: Path, files: dict[str, Path], suffix: str) -> None:
     output = files["output"].with_suffix(suffix)
     animate_file(checkpoint, **files | {"output": output}, selector="fixed", times=(0.4,))
     with VideoReader(output) as result:
         assert len(list(result)) == FRAMES
+
+
+def test_results_say_that_they_were_generated_and_show_it_if_wanted(
+    checkpoint: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    videos = {}
+    for label in (False, True):
+        animate_file(checkpoint, **files, label=label, overwrite=True)
+        with av.open(str(files["output"])) as container:
+            assert container.metadata["comment"] == NOTE
+        with VideoReader(files["output"]) as video:
+            videos[label] = np.stack([frame.image.astype(int) for frame in video])
+        animate_file(checkpoint, files["source"], files["source"], tmp_path / f"{label}.png", label=label)
+    changed = np.abs(videos[True] - videos[False]).mean(axis=(0, 2, 3))  # of each row
+    assert changed[:-16].max() < 4 < 20 < changed[-4:].min()
+    plain, labelled = read_image(tmp_path / "False.png"), read_image(tmp_path / "True.png")
+    assert np.array_equal(labelled, draw_label(plain))
 
 
 def test_a_driving_image_gives_an_image_in_absolute_mode(
@@ -109,6 +150,8 @@ def test_a_driving_image_gives_an_image_in_absolute_mode(
     with caplog.at_level(logging.INFO, "lami"):
         animate_file(checkpoint, **files, save_panel=files["output"].with_name("panel.png"))
     assert "absolute instead of relative" in caplog.text
+    with pytest.raises(DataError, match="leave out fps"):
+        animate_file(checkpoint, **files, overwrite=True, fps=25)
     assert read_image(files["output"]).shape == (64, 32, 3)
 
 
@@ -155,6 +198,9 @@ def test_inputs_are_not_overwritten(checkpoint: Path, files: dict[str, Path]) ->
         ({"audio": "source"}, ConfigError),
         ({"mode": "absolute", "best_frame": True}, ConfigError),
         ({"mode": "avd"}, ConfigError),
+        ({"strength": -1.0}, ConfigError),
+        ({"fps": "fast"}, ConfigError),
+        ({"fps": 0}, ConfigError),
         ({"selector": "best"}, ConfigError),
         ({"selector": "fixed", "times": (0.3, 0.5)}, ConfigError),
         ({"selector": "fixed", "times": (1.5,)}, ConfigError),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -78,6 +79,17 @@ def test_relative_mode_warns_of_a_distant_start_pose(caplog: pytest.LogCaptureFi
         assert [record.levelname for record in caplog.records] == ["INFO", "INFO", "WARNING"]
 
 
+@pytest.mark.parametrize("mode", ["relative", "absolute", "avd"])
+def test_strength_is_how_far_keypoints_move(mode: Any) -> None:
+    model = small_model(avd=AVDConfig(identity_width=8, pose_width=8))
+    source, driving = poses(1), poses(3)
+    with torch.inference_mode():
+        none, once, more = (KeypointTransfer(model, source, mode, strength)(driving) for strength in (0.0, 1.0, 1.5))
+        assert torch.equal(once, KeypointTransfer(model, source, mode)(driving))
+    assert torch.equal(none, source.expand_as(driving))
+    torch.testing.assert_close(more - source, 1.5 * (once - source))
+
+
 def test_avd_mode_asks_the_network() -> None:
     model = small_model(avd=AVDConfig(identity_width=8, pose_width=8))
     source, driving = poses(1), poses(3)
@@ -92,3 +104,6 @@ def test_modes_that_cannot_work() -> None:
         KeypointTransfer(small_model(), poses(1), "avd")
     with pytest.raises(ConfigError, match="relative, absolute, avd"):
         KeypointTransfer(small_model(), poses(1), "standard")  # type: ignore[arg-type]
+    for strength in (-0.5, math.nan, math.inf):
+        with pytest.raises(ConfigError, match="strength must be a finite number"):
+            KeypointTransfer(small_model(), poses(1), "relative", strength)

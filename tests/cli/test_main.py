@@ -230,16 +230,18 @@ def test_animate(callee: Callable[..., Mock]) -> None:
     main(["animate", *required])
     chosen = ["--times", "0.3", "0.5", "--selector", "fixed", "--granularity", "clip", "--best-frame"]
     more = ["--size", "source", "--batch-size", "2", "--weights-vit", "random", "--save-panel", "panel.png"]
-    more += ["--fusion", "occlusion", "--precision", "fp32", "--overwrite"]
+    more += ["--fusion", "occlusion", "--precision", "fp32", "--strength", "1.5", "--fps", "30000/1001", "--overwrite"]
     main(["animate", *required, "--mode", "absolute", "--audio", "none", "--device", "cpu", *chosen, *more])
     paths = {"checkpoint": Path("c"), "source": Path("s.png"), "driving": Path("d.mp4"), "output": Path("out.mp4")}
     defaults = {
         "mode": "relative",
+        "strength": 1.0,
         "times": None,
         "selector": None,
         "granularity": "frame",
         "best_frame": False,
         "audio": "driving",
+        "fps": "keep",
         "size": "model",
         "batch_size": 8,
         "device": "auto",
@@ -251,11 +253,13 @@ def test_animate(callee: Callable[..., Mock]) -> None:
     }
     changed = {
         "mode": "absolute",
+        "strength": 1.5,
         "times": (0.3, 0.5),
         "selector": "fixed",
         "granularity": "clip",
         "best_frame": True,
         "audio": "none",
+        "fps": "30000/1001",
         "size": "source",
         "batch_size": 2,
         "device": "cpu",
@@ -277,11 +281,13 @@ def test_animate_pairs(callee: Callable[..., Mock]) -> None:
         pairs=Path("p.csv"),
         output=Path("out"),
         mode="absolute",
+        strength=1.0,
         times=None,
         selector=None,
         granularity="frame",
         best_frame=False,
         audio="driving",
+        fps="keep",
         size="model",
         batch_size=2,
         device="auto",
