@@ -6,10 +6,12 @@ import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+_BINS = 6
 _RESAMPLES = 2000
 FEWEST_CLIPS = 5
 """With fewer, resampling says nothing."""
@@ -116,3 +118,41 @@ def akd_where_all_are_found(rows: Mapping[str, Sequence[Sequence[Frame]]]) -> tu
         found = sum(frame.found for frame in inside)
         akd[name] = sum(frame.errors["distance"] * frame.found for frame in inside) / found if found else math.nan
     return akd, len(common)
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Frames whose driving pose is about as far from the source's: range in pixels, AKD, and number of frames."""
+
+    start: float
+    stop: float
+    akd: float
+    frames: int
+
+
+def by_displacement(rows: Mapping[str, Sequence[Sequence[Frame]]], bins: int = _BINS) -> dict[str, list[Bin]]:
+    """AKD of each row over frames that are about as far from the source's pose; the same bins for all rows."""
+    frames = {
+        name: [
+            (frame.errors["displacement"], frame.errors["distance"], frame.found)
+            for run in of_row
+            for frame in run
+            if frame.found and not math.isnan(frame.errors["displacement"])
+        ]
+        for name, of_row in rows.items()
+    }
+    moved = sorted(displacement for of_row in frames.values() for displacement, _, _ in of_row)
+    if not moved:
+        return {}
+    # Quantiles: as many frames in each. Equal ones, as of clips that stand still, share a bin.
+    edges = sorted({moved[round(i * (len(moved) - 1) / bins)] for i in range(bins + 1)})
+    found: dict[str, list[Bin]] = {}
+    for name, of_row in frames.items():
+        found[name] = []
+        for start, stop in pairwise(edges):
+            last = stop == edges[-1]
+            inside = [(akd, n) for d, akd, n in of_row if start <= d < stop or (last and d == stop)]
+            points = sum(n for _, n in inside)
+            if points:
+                found[name].append(Bin(start, stop, sum(akd * n for akd, n in inside) / points, len(inside)))
+    return found

@@ -7,20 +7,18 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lami.ablation.frames import Frame, akd_where_all_are_found, interval_of_change, read_frames
+from lami.ablation.frames import Frame, akd_where_all_are_found, by_displacement, interval_of_change, read_frames
 from lami.ablation.plots import draw_curves, draw_displacement
 from lami.ablation.study import Study
 from lami.data.files import atomic_path
 from lami.errors import DataError
 from lami.evaluation.results import FIGURES, format_figure
 
-_BINS = 6
 HIGHER_IS_BETTER = {"psnr", "ssim"}
 
 
@@ -43,16 +41,6 @@ class Spread:
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan)
 
 
-@dataclass(frozen=True)
-class Bin:
-    """Frames whose driving pose is about as far from the source's: range in pixels, AKD, and number of frames."""
-
-    start: float
-    stop: float
-    akd: float
-    frames: int
-
-
 def write_summary(study: Study, folder: Path) -> Path:
     """Write `summary.md`, `summary.json`, `curves.png` and, where keypoints were measured, `displacement.png`.
 
@@ -70,7 +58,7 @@ def write_summary(study: Study, folder: Path) -> Path:
         name: {seed: read_frames(run_folder(folder, name, seed)) for seed in of_row} for name, of_row in runs.items()
     }
     reference_protocol = _any_report(runs)["reference_protocol"]
-    bins = _by_displacement(frames)
+    bins = by_displacement({name: list(of_row.values()) for name, of_row in frames.items()})
     changes = {name: _changes(means, frames, study.baseline, name, reference_protocol) for name in means}
     common, count = akd_where_all_are_found({name: list(of_row.values()) for name, of_row in frames.items()})
     content = {
@@ -226,34 +214,6 @@ def _change(change: Mapping[str, Any] | None, paper: float | None) -> str:
 def _paper_change(study: Study, row: str, figure: str) -> float | None:
     before, after = study.rows[study.baseline].paper.get(figure), study.rows[row].paper.get(figure)
     return after / before - 1 if before and after is not None else None
-
-
-def _by_displacement(runs: Mapping[str, Mapping[int, Sequence[Frame]]]) -> dict[str, list[Bin]]:
-    """AKD of each row over frames that are about as far from the source's pose; the same bins for all rows."""
-    frames = {
-        name: [
-            (frame.errors["displacement"], frame.errors["distance"], frame.found)
-            for of_seed in of_row.values()
-            for frame in of_seed
-            if frame.found and not math.isnan(frame.errors["displacement"])
-        ]
-        for name, of_row in runs.items()
-    }
-    moved = sorted(displacement for of_row in frames.values() for displacement, _, _ in of_row)
-    if not moved:
-        return {}
-    # Quantiles: as many frames in each. Equal ones, as of clips that stand still, share a bin.
-    edges = sorted({moved[round(i * (len(moved) - 1) / _BINS)] for i in range(_BINS + 1)})
-    bins: dict[str, list[Bin]] = {}
-    for name, of_row in frames.items():
-        bins[name] = []
-        for start, stop in pairwise(edges):
-            last = stop == edges[-1]
-            inside = [(akd, n) for d, akd, n in of_row if start <= d < stop or (last and d == stop)]
-            points = sum(n for _, n in inside)
-            if points:
-                bins[name].append(Bin(start, stop, sum(akd * n for akd, n in inside) / points, len(inside)))
-    return bins
 
 
 def _curve(folder: Path, row: str, seeds: Sequence[int]) -> list[tuple[int, float]]:

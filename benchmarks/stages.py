@@ -1,0 +1,135 @@
+"""One set of weights used in three ways: straight to the driving pose as TPSMM does, in two stages, and in two stages
+with two views (section 4.4 of the paper).
+
+    python -m benchmarks.stages lami/weights/demo.safetensors --config demo --keypoints figures -o stages
+
+Rebuilds and scores the test videos in each way, as `lami evaluate` does, and goes on where it was cut off. Writes
+`summary.md`, `summary.json` and `displacement.png`; the evaluations stay beside them, in a folder each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.ops.tables import table
+from lami.ablation.frames import Frame, by_displacement, interval_of_change, read_frames
+from lami.ablation.plots import draw_displacement
+from lami.checkpoint import load, save
+from lami.configs import load_config
+from lami.environment import describe_machine
+from lami.evaluation import evaluate
+from lami.evaluation.results import FIGURES, format_figure
+
+MODES: dict[str, dict[str, Any]] = {
+    "single stage": {"enabled": False},
+    "two stages": {"enabled": True, "fusion": "none"},
+    "two views": {"enabled": True, "fusion": "occlusion"},
+}
+"""Changes of a model's interpolation; the others are compared with the first."""
+_BINS = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--config", required=True, help="whose test videos are rebuilt")
+    parser.add_argument("--keypoints", required=True, help="estimator, as of lami evaluate")
+    parser.add_argument("--enlarge", type=int, default=1)
+    parser.add_argument("-o", "--output", type=Path, default=Path("stages"))
+    options = parser.parse_args()
+    config = load_config(options.config)
+    figures, frames = {}, {}
+    for mode, changes in MODES.items():
+        folder = options.output / mode.replace(" ", "-")
+        model = load(options.checkpoint, "cpu")
+        model.interpolation = model.interpolation.model_copy(update=changes)
+        options.output.mkdir(parents=True, exist_ok=True)
+        weights = folder.with_suffix(".safetensors")
+        save(model, weights)
+        evaluation = folder / "evaluation"
+        result = evaluate(
+            config, evaluation, checkpoint=weights, keypoints=options.keypoints, enlarge=options.enlarge, device="cpu"
+        )
+        figures[mode] = {name: getattr(result.means, name) for name in FIGURES}
+        frames[mode] = read_frames(folder)
+    summary = {
+        "machine": describe_machine(torch.device("cpu")),
+        "checkpoint": str(options.checkpoint),
+        "keypoints": options.keypoints,
+        "frames": len(frames["single stage"]),
+        "rows": _rows(figures, frames),
+    }
+    (options.output / "summary.json").write_text(json.dumps(summary, indent=1, default=str) + "\n")
+    (options.output / "summary.md").write_text(_markdown(summary) + "\n")
+    points = {
+        mode: [((each["start"] + each["stop"]) / 2, each["akd"]) for each in row["displacement"]]
+        for mode, row in summary["rows"].items()
+    }
+    draw_displacement(points, options.output / "displacement.png")
+    print(_markdown(summary))
+
+
+def _rows(figures: dict[str, dict[str, float]], frames: dict[str, list[Frame]]) -> dict[str, Any]:
+    """Figures that were measured and AKD by displacement, with intervals of their changes against a single stage."""
+    bins = by_displacement({mode: [of_mode] for mode, of_mode in frames.items()}, _BINS)
+    first = next(iter(frames))
+    rows: dict[str, Any] = {}
+    for mode, of_mode in frames.items():
+        known = {name: value for name, value in figures[mode].items() if value == value}
+        change = {name: interval_of_change([frames[first]], [of_mode], name, False) for name in known}
+        displacement = []
+        for each in bins[mode]:
+            pair = [_between(frames[m], each.start, each.stop) for m in (first, mode)]
+            displacement.append(vars(each) | {"change": interval_of_change([pair[0]], [pair[1]], "akd", False)})
+        rows[mode] = {"figures": known, "change": change, "displacement": displacement}
+    return rows
+
+
+def _between(frames: list[Frame], start: float, stop: float) -> list[Frame]:
+    return [frame for frame in frames if start <= frame.errors["displacement"] <= stop]
+
+
+def _markdown(summary: dict[str, Any]) -> str:
+    rows = summary["rows"]
+    first = next(iter(rows.values()))
+    names = list(first["figures"])
+    figures = [
+        [mode, *(_cell(name, row["figures"][name], first["figures"][name], row["change"][name]) for name in names)]
+        for mode, row in rows.items()
+    ]
+    bins = [f"{each['start']:.0f} to {each['stop']:.0f} pixels" for each in first["displacement"]]
+    displacement = [
+        [
+            mode,
+            *(
+                _cell("akd", each["akd"], before["akd"], each["change"])
+                for each, before in zip(row["displacement"], first["displacement"], strict=True)
+            ),
+        ]
+        for mode, row in rows.items()
+    ]
+    return "\n\n".join(
+        [
+            f"{summary['frames']} frames; in brackets the change against a single stage and its 95 % interval over "
+            "clips (bootstrap):",
+            table(["", *(FIGURES[name][0] for name in names)], figures),
+            "AKD by the distance of the keypoints between source and driving frame:",
+            table(["", *bins], displacement),
+        ]
+    )
+
+
+def _cell(figure: str, value: float, before: float, change: tuple[float, float] | None) -> str:
+    text = format_figure(figure, value)
+    if change is None or value == before:
+        return text
+    return f"{text} ({value / before - 1:+.1%}, {change[0]:+.1%} to {change[1]:+.1%})"
+
+
+if __name__ == "__main__":
+    main()
