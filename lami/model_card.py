@@ -69,7 +69,8 @@ No scores come with this card; `lami evaluate` measures them on your videos.
 ## Consent and provenance
 
 What this model makes is synthetic media. Animate only people who agreed to it, say of every result that it is
-synthetic, and do not remove such notes. The model does not mark its images, and it does not check who is in them.
+synthetic, and do not remove such notes. `lami` writes one into the metadata of its files, and with `--label` into the
+picture; images taken from the model itself carry none. Nothing checks who is in them.
 """
 
 

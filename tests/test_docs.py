@@ -7,9 +7,11 @@ import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -62,6 +64,22 @@ def test_api_pages_name_all_that_is_public(page: Path) -> None:
     public = set(importlib.import_module(module).__all__) - {"__version__", "ops"}
     if module not in shown:
         assert {name.rpartition(".")[2] for name in shown} == public
+
+
+def test_the_site_has_every_page_once(build: ModuleType) -> None:
+    def pages(entries: list[Any]) -> list[str]:
+        found = []
+        for entry in entries:
+            for target in entry.values():
+                found += pages(target) if isinstance(target, list) else [target]
+        return found
+
+    nav = pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+    assert [page for page in nav if not (ROOT / page).is_file()] == []
+    assert len(set(nav)) == len(nav)
+    written = {page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md")}
+    assert written - set(nav) == set()
+    assert {Path(page).parts[0] for page in nav} <= {Path(name).parts[0] for name in build.STAGED}
 
 
 def test_figures_are_small() -> None:
