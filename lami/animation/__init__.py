@@ -9,6 +9,7 @@ from lami.animation.pairs import PairResult, animate_pairs
 from lami.animation.panel import draw_panel
 from lami.animation.pose import pose_distance
 from lami.animation.prepared import Moved, PreparedSource
+from lami.animation.smoothing import Smoothing
 
 __all__ = [
     "AnimatedFrame",
@@ -18,6 +19,7 @@ __all__ = [
     "Moved",
     "PairResult",
     "PreparedSource",
+    "Smoothing",
     "animate_file",
     "animate_pairs",
     "draw_panel",

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, get_args
-
-import numpy as np
 
 from lami.acceleration import Precision
 from lami.animation.animator import AnimatedFrame, Animator, Granularity
@@ -20,10 +18,12 @@ from lami.animation.loading import load_with_options
 from lami.animation.modes import Mode
 from lami.animation.panel import draw_panel
 from lami.animation.pipeline import read_ahead, write_behind
+from lami.animation.smoothing import Smoothing
 from lami.configs.schema import Fusion, Selector
 from lami.data import (
     WRITABLE_IMAGE_SUFFIXES,
     WRITABLE_SUFFIXES,
+    Frame,
     Resampled,
     VideoReader,
     VideoWriter,
@@ -57,6 +57,7 @@ def animate_file(
     *,
     mode: Mode = "relative",
     strength: float = 1.0,
+    smoothing: Smoothing | None = None,
     times: Sequence[float] | None = None,
     selector: Selector | None = None,
     granularity: Granularity = "frame",
@@ -83,7 +84,7 @@ def animate_file(
         source: image of any size.
         driving: video, animated picture, folder of frames (25 a second), or an image.
         output: video to write, or an image if `driving` is one; missing folders are created.
-        mode, strength, granularity, size, batch_size: see `Animator`.
+        mode, strength, smoothing, granularity, size, batch_size: see `Animator`.
         times: candidate times; None takes the checkpoint's. Selector `fixed` takes one.
         selector: None takes the checkpoint's.
         best_frame: refer to the driving frame whose pose is nearest to the source's instead of the first.
@@ -144,6 +145,7 @@ def animate_file(
             size=size,
             precision=precision,
             strength=strength,
+            smoothing=smoothing,
         )
 
     image = read_image(source)
@@ -158,7 +160,7 @@ def animate_file(
             reader = video if rate is None else Resampled(video, rate)
             animator = start_animator()
             if best_frame:
-                best = find_best_frame(animator.source.keypoints, animator.detect(frame.image for frame in video))
+                best = find_best_frame(animator.source.keypoints, animator.detect(video))
                 logger.info("the driving frame nearest to the source's pose is number %d of %d", best, len(video))
                 animator.refer_to(video.frames([best])[0])
             sound = driving if audio == "driving" and isinstance(video, VideoReader) else None
@@ -170,8 +172,8 @@ def animate_file(
                 ExitStack() as readers,
             ):
 
-                def start() -> Iterator[np.ndarray]:
-                    frames = read_ahead((frame.image for frame in reader), batch_size)
+                def start() -> Iterable[Frame]:
+                    frames = read_ahead((frame for frame in reader), batch_size)
                     readers.callback(frames.close)
                     return frames
 

@@ -28,6 +28,8 @@ class AnimateOptions:
     """relative: the change since the first driving frame; absolute: its pose; avd: its pose in the source's shape."""
     strength: float = 1.0
     """How far the source moves: 0 not at all, 1 as driven, 1.5 exaggerates."""
+    smooth: bool = False
+    """Take the trembling out of the driving keypoints (1 euro filter)."""
     times: Annotated[tuple[float, ...] | None, tyro.conf.arg(metavar="T ...")] = None
     """Candidate times, 0 at the source's pose and 1 at the driving one; by default the checkpoint's."""
     selector: Annotated[Literal["eq4", "fixed", "random"] | None, tyro.conf.arg(metavar="{eq4,fixed,random}")] = None
@@ -69,9 +71,10 @@ def main(arguments: list[str]) -> None:
     if any(given) if pairs is not None else not all(given):
         raise ConfigError("say what to animate: --source IMAGE and --driving VIDEO, or --pairs CSV")
 
-    from lami.animation import animate_file, animate_pairs
+    from lami.animation import Smoothing, animate_file, animate_pairs
     from lami.data import is_pattern, match_pairs
 
+    chosen["smoothing"] = Smoothing() if chosen.pop("smooth") else None
     if options.source is not None and options.driving is not None:
         if not (is_pattern(options.source) or is_pattern(options.driving)):
             animate_file(**chosen)

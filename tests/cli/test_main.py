@@ -15,7 +15,7 @@ import torch
 import yaml
 
 import lami
-from lami.animation import PairResult
+from lami.animation import PairResult, Smoothing
 from lami.cli.main import COMMANDS, main
 from lami.configs import load_config
 from lami.errors import LamiError
@@ -230,12 +230,24 @@ def test_animate(callee: Callable[..., Mock]) -> None:
     main(["animate", *required])
     chosen = ["--times", "0.3", "0.5", "--selector", "fixed", "--granularity", "clip", "--best-frame"]
     more = ["--size", "source", "--batch-size", "2", "--weights-vit", "random", "--save-panel", "panel.png"]
-    more += ["--fusion", "occlusion", "--precision", "fp32", "--strength", "1.5", "--fps", "30000/1001", "--overwrite"]
+    more += [
+        "--fusion",
+        "occlusion",
+        "--precision",
+        "fp32",
+        "--strength",
+        "1.5",
+        "--smooth",
+        "--fps",
+        "30000/1001",
+        "--overwrite",
+    ]
     main(["animate", *required, "--mode", "absolute", "--audio", "none", "--device", "cpu", *chosen, *more])
     paths = {"checkpoint": Path("c"), "source": Path("s.png"), "driving": Path("d.mp4"), "output": Path("out.mp4")}
     defaults = {
         "mode": "relative",
         "strength": 1.0,
+        "smoothing": None,
         "times": None,
         "selector": None,
         "granularity": "frame",
@@ -254,6 +266,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
     changed = {
         "mode": "absolute",
         "strength": 1.5,
+        "smoothing": Smoothing(),
         "times": (0.3, 0.5),
         "selector": "fixed",
         "granularity": "clip",
@@ -282,6 +295,7 @@ def test_animate_pairs(callee: Callable[..., Mock]) -> None:
         output=Path("out"),
         mode="absolute",
         strength=1.0,
+        smoothing=None,
         times=None,
         selector=None,
         granularity="frame",
