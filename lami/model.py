@@ -15,6 +15,7 @@ from lami.configs.schema import InterpolationConfig, ModelConfig, ViTConfig
 from lami.errors import ConfigError
 from lami.interpolation import eq4_cost, generate_candidates, interpolate_background, pick, transfer_from
 from lami.models import EncodedImage, Networks
+from lami.pose import SeenPoses
 
 if TYPE_CHECKING:
     from lami.configs.schema import Config
@@ -78,6 +79,8 @@ class LAMI(Networks):
         self.interpolation = interpolation or InterpolationConfig()
         self.vit_config = vit or ViTConfig()
         self.loaded_vit: list[ViTFeatures] = []  # in a list, so that frozen weights stay out of the state dict
+        self.seen_poses: SeenPoses | None = None
+        """How far apart poses were in training, None where that is not known."""
         self.accelerated: Literal["fp32", "bf16"] | None = None
         """Precision of a copy made by `lami.acceleration.accelerated`, None for others."""
 

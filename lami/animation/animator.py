@@ -21,6 +21,7 @@ from lami.data import Frame, read_image, to_tensor, to_uint8
 from lami.errors import ConfigError
 from lami.interpolation import Hysteresis, pick
 from lami.model import LAMI, Candidates
+from lami.pose import pose_distances
 
 Granularity = Literal["frame", "clip", "hysteresis"]
 Image = np.ndarray | Frame
@@ -120,6 +121,16 @@ class Animator:
         if reference is not None:
             self.refer_to(reference)
 
+    @property
+    def start_distance(self) -> float | None:
+        """Pose distance between source and reference frame (relative mode), see `pose_distance`; None without one."""
+        return self._transfer.start_distance
+
+    @property
+    def farthest_distance(self) -> float:
+        """Largest pose distance that the source was moved by since the last `reset`, see `pose_distance`."""
+        return float(self._farthest)
+
     def refer_to(self, frame: np.ndarray) -> None:
         """Take this driving frame, uint8 (H, W, 3), as the one that shows the source's own pose (relative mode)."""
         [keypoints] = self.detect([frame])
@@ -129,6 +140,7 @@ class Animator:
     def reset(self) -> None:
         """Forget earlier frames: the last choice of time, smoothed keypoints, and the reference unless it was given."""
         self._hysteresis = Hysteresis()
+        self._farthest = torch.zeros((), device=self.model.device)
         if self._smooth is not None:
             self._smooth.reset()
         if not self._has_reference:
@@ -214,7 +226,10 @@ class Animator:
         smooth = kp_driving
         if self._smooth is not None:
             smooth = self._smooth(kp_driving, [frame.time if isinstance(frame, Frame) else None for frame in frames])
-        return driving, kp_driving, self._transfer(smooth), background
+        kp_target = self._transfer(smooth)
+        farthest = pose_distances(self.source.keypoints, kp_target).max()
+        self._farthest = torch.maximum(self._farthest, farthest)  # read by who wants to know: reading waits for a GPU
+        return driving, kp_driving, kp_target, background
 
     def _choose(self, candidates: Candidates) -> Tensor:
         if self.granularity == "hysteresis" and candidates.cost is not None:

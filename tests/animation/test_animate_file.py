@@ -11,10 +11,12 @@ import pytest
 import torch
 from small import small_model
 
+import lami
 from lami.animation import animate_file
 from lami.checkpoint import save
 from lami.data import VideoReader, parse_rate, read_image, write_image
 from lami.errors import ConfigError, DataError, LamiError, WeightsUnavailableError
+from lami.pose import SeenPoses
 
 RATE = Fraction(30000, 1001)
 FRAMES = 9
@@ -70,6 +72,18 @@ def test_frames_rate_sound_and_aspect_are_kept(checkpoint: Path, files: dict[str
     copied = audio_packets(files["output"])
     assert len(copied) > 5
     assert copied == audio_packets(files["driving"])[: len(copied)]
+
+
+def test_distances_of_poses_are_told(
+    checkpoint: Path, files: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = lami.load(checkpoint, "cpu")
+    model.seen_poses = SeenPoses.from_list([1.0])  # all pairs are below 0.01
+    with caplog.at_level(logging.INFO, "lami"):
+        animate_file(model, **files, mode="absolute")
+    told, warned = (record for record in caplog.records if record.name == "lami.animation.pose")
+    assert "99 % below 0.01" in told.message
+    assert (warned.levelname, "--strength" in warned.message) == ("WARNING", True)
 
 
 def test_options(checkpoint: Path, files: dict[str, Path], tmp_path: Path) -> None:
