@@ -2,6 +2,7 @@
 
 from lami.animation.animator import AnimatedFrame, Animator
 from lami.animation.best_frame import find_best_frame
+from lami.animation.detail import SourceDetail
 from lami.animation.files import animate_file
 from lami.animation.letterbox import Letterbox
 from lami.animation.modes import KeypointTransfer
@@ -20,6 +21,7 @@ __all__ = [
     "PairResult",
     "PreparedSource",
     "Smoothing",
+    "SourceDetail",
     "animate_file",
     "animate_pairs",
     "draw_panel",

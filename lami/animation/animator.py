@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lami.acceleration import Precision, accelerated
+from lami.animation.detail import SourceDetail
 from lami.animation.letterbox import Letterbox, OutputSize, check_image
 from lami.animation.modes import KeypointTransfer, Mode
 from lami.animation.prepared import Moved, PreparedSource
@@ -63,7 +64,8 @@ class Animator:
         reference: driving frame that shows the source's own pose, for relative mode; None takes the first one.
         batch_size: frames that `animate` handles at once.
         background: predict the camera's motion; only for driving frames of the source's own video.
-        size: `model` gives images as large as the model's, `source` enlarges them to the source's size.
+        size: `model` gives images as large as the model's, `source` enlarges them to the source's size, `source-detail`
+            also takes what stays visible of the source from the source at its full size, see `SourceDetail`.
         precision: `fp32` computes as the model does; `bf16` takes a copy of it with networks in bf16, see
             `lami.acceleration.accelerated`; `auto` does so where the hardware is made for it.
         compile: compile the networks, which takes minutes and pays for thousands of frames.
@@ -116,6 +118,7 @@ class Animator:
             self.source = PreparedSource(model, self._to_model([image]))
             self._transfer = KeypointTransfer(model, self.source.keypoints, mode, strength)
         self._smooth = None if smoothing is None else OneEuroFilter(smoothing)
+        self._detail = SourceDetail(image, self.letterbox, model.device) if size == "source-detail" else None
         self._has_reference = False
         self.reset()
         if reference is not None:
@@ -194,10 +197,12 @@ class Animator:
         driving, kp_driving, kp_target, background = self._target(frames)
         moved = self.source.move(driving, kp_driving, kp_target, times, background, self._choose)
         images = to_uint8(torch.stack([frame.prediction for frame in moved]))
-        return [
-            AnimatedFrame(self.letterbox.crop(image, self.size), frame)
-            for image, frame in zip(images, moved, strict=True)
-        ]
+        return [AnimatedFrame(self._finish(image, frame), frame) for image, frame in zip(images, moved, strict=True)]
+
+    def _finish(self, image: np.ndarray, moved: Moved) -> np.ndarray:
+        """The model's image, uint8 (H, W, 3), without its borders and at the size asked for."""
+        cropped = self.letterbox.crop(image, self.size)
+        return cropped if self._detail is None else self._detail.draw(moved, cropped)
 
     @torch.inference_mode()
     def _times_of_clip(self, frames: Iterable[Image]) -> Sequence[float] | None:

@@ -42,8 +42,8 @@ class AnimateOptions:
     """Keep the sound of the driving video, or none."""
     fps: Annotated[str, tyro.conf.arg(metavar="keep|N")] = "keep"
     """Frames a second of the result, as 25 or 30000/1001; keep takes all driving frames when they come."""
-    size: Literal["model", "source"] = "model"
-    """Frames as large as the model makes them, or enlarged to the source's size."""
+    size: Literal["model", "source", "source-detail"] = "model"
+    """Frames as large as the model makes them, enlarged to the source's size, or so with the source's own detail."""
     batch_size: int = 8
     """Frames computed at once."""
     device: str = "auto"

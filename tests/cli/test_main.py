@@ -229,7 +229,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
     required = ["--checkpoint", "c", "--source", "s.png", "--driving", "d.mp4", "-o", "out.mp4"]
     main(["animate", *required])
     chosen = ["--times", "0.3", "0.5", "--selector", "fixed", "--granularity", "clip", "--best-frame"]
-    more = ["--size", "source", "--batch-size", "2", "--weights-vit", "random", "--save-panel", "panel.png"]
+    more = ["--size", "source-detail", "--batch-size", "2", "--weights-vit", "random", "--save-panel", "panel.png"]
     more += [
         "--fusion",
         "occlusion",
@@ -273,7 +273,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
         "best_frame": True,
         "audio": "none",
         "fps": "30000/1001",
-        "size": "source",
+        "size": "source-detail",
         "batch_size": 2,
         "device": "cpu",
         "precision": "fp32",
