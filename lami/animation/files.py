@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from lami.acceleration import Precision
 from lami.animation.animator import AnimatedFrame, Animator, Granularity
 from lami.animation.best_frame import find_best_frame
+from lami.animation.chain import ChainWriter
 from lami.animation.letterbox import OutputSize
 from lami.animation.loading import load_with_options
 from lami.animation.modes import Mode
@@ -72,6 +73,7 @@ def animate_file(
     weights_vit: str | None = None,
     fusion: Fusion | None = None,
     save_panel: str | Path | None = None,
+    save_chain: str | Path | None = None,
     overwrite: bool = False,
     progress: Track = track,
 ) -> Path:
@@ -96,7 +98,8 @@ def animate_file(
         precision: `auto`, `fp32` or `bf16`, see `Animator`.
         weights_vit: weights of the selector's transformer instead of the checkpoint's setting, see `ViTConfig.weights`.
         fusion: views of the second stage; None takes the checkpoint's, see `InterpolationConfig.fusion`.
-        save_panel: picture to write that shows what is generated between source and driving pose.
+        save_panel: picture to write that shows what is generated between source and driving pose, of a few frames.
+        save_chain: the same of the frame that is moved farthest (a picture) or of all frames (a video).
         overwrite: replace outputs that exist.
         progress: wraps the frames as they are made, given their number and a description.
 
@@ -110,7 +113,7 @@ def animate_file(
         WeightsUnavailableError: the selector's transformer cannot be had.
     """
     source, driving, output = Path(source), Path(driving), Path(output)
-    panel = None if save_panel is None else Path(save_panel)
+    panel, chain = (None if path is None else Path(path) for path in (save_panel, save_chain))
     still = is_still(driving)
     if audio not in get_args(Audio):
         raise ConfigError(f"unknown audio {audio!r}; use one of {', '.join(get_args(Audio))}")
@@ -118,7 +121,10 @@ def animate_file(
     rate = None if fps == "keep" else parse_rate(fps)
     if still and rate is not None:
         raise DataError(f"{driving} is an image, which has no frames a second; leave out fps, or give a video")
-    _check_paths(output, panel, still, (*weights, source, driving), overwrite)
+    _check_paths({"the result": output, "the panel": panel, "the chain": chain}, still)
+    for path in (output, panel, chain):
+        if path is not None:
+            check_output(path, (*weights, source, driving), overwrite)
     if still and mode == "relative":
         logger.info("a single driving image has no motion of its own: using mode absolute instead of relative")
         mode = "absolute"
@@ -155,6 +161,9 @@ def animate_file(
         animator = start_animator()
         [result] = animator.animate([target])
         shown = {"": result.moved}
+        if chain is not None:
+            with ChainWriter(chain, animator.source, times) as strips:
+                strips.add(result.moved)
         write_image(output, result.image)
     else:
         with closing(open_moving(driving)) as video:
@@ -170,17 +179,24 @@ def animate_file(
             with (
                 VideoWriter(output, reader.rate, audio_from=sound, metadata=_METADATA) as writer,
                 write_behind(writer.write, batch_size) as write,
-                ExitStack() as readers,
+                ExitStack() as resources,
             ):
+                strips = None
+                if chain is not None:
+                    strips = resources.enter_context(
+                        ChainWriter(chain, animator.source, times, reader.rate, metadata=_METADATA)
+                    )
 
                 def start() -> Iterable[Frame]:
                     frames = read_ahead((frame for frame in reader), batch_size)
-                    readers.callback(frames.close)
+                    resources.callback(frames.close)
                     return frames
 
                 results = progress(animator.animate(start), len(reader), "animating")
                 for number, (time, result) in enumerate(zip(reader.times, results, strict=True)):
                     write(result.image, time)
+                    if strips is not None:
+                        strips.add(result.moved, f"frame {number}", time)
                     if number in wanted:
                         shown[f"frame {number}"] = result.moved
     tell_distance(
@@ -199,17 +215,23 @@ def _evenly(count: int, wanted: int) -> set[int]:
     return {round((i + 1) * (count - 1) / wanted) for i in range(wanted)}
 
 
-def _check_paths(output: Path, panel: Path | None, still: bool, inputs: Sequence[Path], overwrite: bool) -> None:
-    """Raises DataError for what could only fail after all the work, or destroy an input or an earlier result."""
-    suffixes, driver = (WRITABLE_IMAGE_SUFFIXES, "image") if still else (WRITABLE_SUFFIXES, "video")
-    for path, allowed, why in (
-        (output, suffixes, f"for a driving {driver}"),
-        (panel, WRITABLE_IMAGE_SUFFIXES, "for the panel"),
-    ):
+def _check_paths(outputs: Mapping[str, Path | None], still: bool) -> None:
+    """Raises DataError for names that could only fail after all the work; the first output is the result."""
+    pictures, videos = WRITABLE_IMAGE_SUFFIXES, WRITABLE_SUFFIXES
+    allowed = {
+        "the result": pictures if still else videos,
+        "the panel": pictures,
+        "the chain": pictures if still else pictures | videos,
+    }
+    named: dict[str, str] = {}
+    for what, path in outputs.items():
         if path is None:
             continue
-        if path.suffix.lower() not in allowed:
-            raise DataError(f"{path} has no fitting suffix {why}; use one of {', '.join(sorted(allowed))}")
-        check_output(path, inputs, overwrite)
-    if panel is not None and os.path.realpath(panel) == os.path.realpath(output):
-        raise DataError(f"{panel} is the output already; choose another name for the panel")
+        if path.suffix.lower() not in allowed[what]:
+            driver = "an image" if still else "a video"
+            known = ", ".join(sorted(allowed[what]))
+            raise DataError(f"{path} has no fitting suffix for {what} of {driver} as driver; use one of {known}")
+        place = os.path.realpath(path)
+        if place in named:
+            raise DataError(f"{path} is {named[place]} already; choose another name for {what}")
+        named[place] = what

@@ -57,7 +57,9 @@ class AnimateOptions:
     )
     """Reach the driving pose from the interpolated image (none), or from it and the source; as in the checkpoint."""
     save_panel: Annotated[Path | None, tyro.conf.arg(metavar="IMAGE")] = None
-    """Also write a picture of what is generated between source and driving pose."""
+    """Also write a picture of what is generated between source and driving pose, of a few frames."""
+    save_chain: Annotated[Path | None, tyro.conf.arg(metavar="IMAGE|VIDEO")] = None
+    """The same of the frame that is moved farthest (.png), or of all frames (.mp4)."""
     overwrite: bool = False
     """Replace an output that exists; lists need no such leave for what they made themselves."""
 
@@ -80,11 +82,12 @@ def main(arguments: list[str]) -> None:
             animate_file(**chosen)
             return
         pairs = match_pairs(options.source, options.driving)
-    if options.save_panel is not None:
-        raise ConfigError("one panel cannot show several pairs; leave out --save-panel")
+    for name in ("save_panel", "save_chain"):
+        if chosen.pop(name) is not None:
+            raise ConfigError(f"one picture cannot show several pairs; leave out --{name.replace('_', '-')}")
     if options.overwrite:
         raise ConfigError("a list makes anew what is stale and keeps the rest; leave out --overwrite")
-    for name in ("source", "driving", "save_panel", "overwrite"):
+    for name in ("source", "driving", "overwrite"):
         del chosen[name]
     rows = animate_pairs(pairs=pairs, **chosen)
     failed = {row.output: row.error for row in rows if row.error is not None}

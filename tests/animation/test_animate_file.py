@@ -12,7 +12,7 @@ import torch
 from small import small_model
 
 import lami
-from lami.animation import animate_file
+from lami.animation import Animator, Moved, animate_file, draw_panel
 from lami.checkpoint import save
 from lami.data import VideoReader, parse_rate, read_image, write_image
 from lami.errors import ConfigError, DataError, LamiError, WeightsUnavailableError
@@ -130,6 +130,32 @@ def test_another_frame_rate_keeps_duration_and_sound(checkpoint: Path, files: di
     assert copied == audio_packets(files["driving"])[: len(copied)]
 
 
+@pytest.mark.parametrize("selector", ["eq4", "fixed"])
+def test_chain_of_all_frames(checkpoint: Path, files: dict[str, Path], tmp_path: Path, selector: Any) -> None:
+    chain = tmp_path / "chain.mp4"
+    animate_file(checkpoint, **files, selector=selector, save_chain=chain)
+    with VideoReader(chain) as strips, VideoReader(files["driving"]) as driving:
+        assert strips.times == driving.times
+        assert strips.width > (5 if selector == "eq4" else 3) * strips.height * 0.7
+
+
+def test_chain_of_the_frame_that_is_moved_farthest(checkpoint: Path, files: dict[str, Path], tmp_path: Path) -> None:
+    moved: list[Moved] = []
+
+    def collect(results: Any, total: int, description: str) -> Any:
+        for result in results:
+            moved.append(result.moved)
+            yield result
+
+    model = lami.load(checkpoint, "cpu")
+    animate_file(model, **files, mode="absolute", save_chain=tmp_path / "chain.png", progress=collect)
+    source = Animator(model, files["source"]).source
+    far = [float((frame.keypoints - source.keypoints[0]).norm(dim=-1).mean()) for frame in moved]
+    farthest = int(np.argmax(far))
+    expected = draw_panel(source, [moved[farthest]], captions=[f"frame {farthest}"])
+    assert np.array_equal(read_image(tmp_path / "chain.png"), expected)
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".mov"])
 def test_other_containers(checkpoint: Path, files: dict[str, Path], suffix: str) -> None:
     output = files["output"].with_suffix(suffix)
@@ -144,7 +170,9 @@ def test_a_driving_image_gives_an_image_in_absolute_mode(
     write_image(files["driving"].with_suffix(".jpg"), np.zeros((50, 50, 3), np.uint8))
     files |= {"driving": files["driving"].with_suffix(".jpg"), "output": files["output"].with_suffix(".png")}
     with caplog.at_level(logging.INFO, "lami"):
-        animate_file(checkpoint, **files, save_panel=files["output"].with_name("panel.png"))
+        names = {"save_panel": files["output"].with_name("p.png"), "save_chain": files["output"].with_name("c.png")}
+        animate_file(checkpoint, **files, **names)
+    assert np.array_equal(*(read_image(path) for path in names.values()))
     assert "absolute instead of relative" in caplog.text
     with pytest.raises(DataError, match="leave out fps"):
         animate_file(checkpoint, **files, overwrite=True, fps=25)
@@ -187,6 +215,8 @@ def test_inputs_are_not_overwritten(checkpoint: Path, files: dict[str, Path]) ->
         ({"output": "out.png"}, DataError),
         ({"output": "out"}, DataError),
         ({"save_panel": "panel.mp4"}, DataError),
+        ({"save_chain": "chain.txt"}, DataError),
+        ({"save_panel": "same.png", "save_chain": "same.png"}, DataError),
         ({"driving": "none.mp4"}, DataError),
         ({"driving": "none.txt"}, DataError),
         ({"source": "none.png"}, DataError),

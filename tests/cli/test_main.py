@@ -238,6 +238,8 @@ def test_animate(callee: Callable[..., Mock]) -> None:
         "--strength",
         "1.5",
         "--smooth",
+        "--save-chain",
+        "chain.mp4",
         "--fps",
         "30000/1001",
         "--overwrite",
@@ -261,6 +263,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
         "weights_vit": None,
         "fusion": None,
         "save_panel": None,
+        "save_chain": None,
         "overwrite": False,
     }
     changed = {
@@ -280,6 +283,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
         "weights_vit": "random",
         "fusion": "occlusion",
         "save_panel": Path("panel.png"),
+        "save_chain": Path("chain.mp4"),
         "overwrite": True,
     }
     assert function.call_args_list == [call(**paths, **defaults), call(**paths, **changed)]
@@ -332,11 +336,12 @@ def test_some_of_many_failed(
     assert capsys.readouterr().err == ""
 
 
-def test_one_panel_cannot_show_several_pairs(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("option", ["--save-panel", "--save-chain"])
+def test_one_picture_cannot_show_several_pairs(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["animate", "--checkpoint", "m", "--pairs", "p.csv", "-o", "out", "--save-panel", "p.png"])
+        main(["animate", "--checkpoint", "m", "--pairs", "p.csv", "-o", "out", option, "p.png"])
     assert stop.value.code == 2
-    assert "leave out --save-panel" in capsys.readouterr().err
+    assert f"leave out {option}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("given", [[], ["--source", "a"], ["--pairs", "p", "--driving", "b"]])
