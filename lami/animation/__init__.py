@@ -5,6 +5,7 @@ from lami.animation.best_frame import find_best_frame
 from lami.animation.detail import SourceDetail
 from lami.animation.files import animate_file
 from lami.animation.letterbox import Letterbox
+from lami.animation.live import animate_live
 from lami.animation.modes import KeypointTransfer
 from lami.animation.pairs import PairResult, animate_pairs
 from lami.animation.panel import draw_panel
@@ -23,6 +24,7 @@ __all__ = [
     "Smoothing",
     "SourceDetail",
     "animate_file",
+    "animate_live",
     "animate_pairs",
     "draw_panel",
     "find_best_frame",

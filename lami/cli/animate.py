@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -21,7 +22,8 @@ class AnimateOptions:
     source: Annotated[Path | None, tyro.conf.arg(metavar="IMAGE")] = None
     """Image whose object shall move, or a quoted pattern such as 'people/*.jpg' for several."""
     driving: Annotated[Path | None, tyro.conf.arg(metavar="VIDEO")] = None
-    """Video (or folder of frames, or image) that shows the motion, or a quoted pattern such as 'clips/*.mp4'."""
+    """Video (or folder of frames, or image) that shows the motion, a quoted pattern such as 'clips/*.mp4', or webcam,
+    or webcam:N for another camera."""
     pairs: Annotated[Path | None, tyro.conf.arg(metavar="CSV")] = None
     """Instead of source and driving, a list of them: a table with the columns source,driving and perhaps output."""
     mode: Literal["relative", "absolute", "avd"] = "relative"
@@ -60,8 +62,15 @@ class AnimateOptions:
     """Also write a picture of what is generated between source and driving pose, of a few frames."""
     save_chain: Annotated[Path | None, tyro.conf.arg(metavar="IMAGE|VIDEO")] = None
     """The same of the frame that is moved farthest (.png), or of all frames (.mp4)."""
+    seconds: Annotated[float | None, tyro.conf.arg(metavar="N")] = None
+    """With a webcam: end after this time; by default Ctrl-C does."""
+    show: bool = False
+    """With a webcam: also show the result in a window; Escape ends it."""
     overwrite: bool = False
     """Replace an output that exists; lists need no such leave for what they made themselves."""
+
+
+_NOT_LIVE = ("best_frame", "audio", "fps", "batch_size", "save_panel", "save_chain")
 
 
 def main(arguments: list[str]) -> None:
@@ -73,18 +82,21 @@ def main(arguments: list[str]) -> None:
     if any(given) if pairs is not None else not all(given):
         raise ConfigError("say what to animate: --source IMAGE and --driving VIDEO, or --pairs CSV")
 
-    from lami.animation import Smoothing, animate_file, animate_pairs
-    from lami.data import is_pattern, match_pairs
+    from lami.animation import Smoothing, animate_file, animate_live, animate_pairs
+    from lami.data import Webcam, camera_number, is_pattern, match_pairs
 
     chosen["smoothing"] = Smoothing() if chosen.pop("smooth") else None
+    if options.driving is not None and (number := camera_number(options.driving)) is not None:
+        _leave_out(chosen, "a webcam is animated as it records", _NOT_LIVE)
+        animate_live(camera=Webcam(number), **{name: chosen[name] for name in chosen if name != "driving"})
+        return
+    _leave_out(chosen, "a file has its own end and needs no window", ("seconds", "show"))
     if options.source is not None and options.driving is not None:
         if not (is_pattern(options.source) or is_pattern(options.driving)):
             animate_file(**chosen)
             return
         pairs = match_pairs(options.source, options.driving)
-    for name in ("save_panel", "save_chain"):
-        if chosen.pop(name) is not None:
-            raise ConfigError(f"one picture cannot show several pairs; leave out --{name.replace('_', '-')}")
+    _leave_out(chosen, "one picture cannot show several pairs", ("save_panel", "save_chain"))
     if options.overwrite:
         raise ConfigError("a list makes anew what is stale and keeps the rest; leave out --overwrite")
     for name in ("source", "driving", "overwrite"):
@@ -92,3 +104,10 @@ def main(arguments: list[str]) -> None:
     rows = animate_pairs(pairs=pairs, **chosen)
     failed = {row.output: row.error for row in rows if row.error is not None}
     check_complete(failed, len(rows), options.output / "report.json")
+
+
+def _leave_out(chosen: dict[str, Any], why: str, names: Iterable[str]) -> None:
+    """Take options away that have no meaning here; raises ConfigError where one is given."""
+    for name in names:
+        if chosen.pop(name) != getattr(AnimateOptions, name):
+            raise ConfigError(f"{why}; leave out --{name.replace('_', '-')}")

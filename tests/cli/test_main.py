@@ -289,6 +289,38 @@ def test_animate(callee: Callable[..., Mock]) -> None:
     assert function.call_args_list == [call(**paths, **defaults), call(**paths, **changed)]
 
 
+def test_animate_live(callee: Callable[..., Mock], capsys: pytest.CaptureFixture[str]) -> None:
+    camera, function = callee("lami.data", "Webcam"), callee("lami.animation", "animate_live")
+    required = ["--checkpoint", "c", "--source", "s.png", "--driving", "webcam:2", "-o", "out.mp4"]
+    main(["animate", *required, "--seconds", "3", "--strength", "2"])
+    camera.assert_called_once_with(2)
+    function.assert_called_once_with(
+        camera=camera.return_value,
+        checkpoint=Path("c"),
+        source=Path("s.png"),
+        output=Path("out.mp4"),
+        seconds=3.0,
+        show=False,
+        mode="relative",
+        strength=2.0,
+        smoothing=None,
+        times=None,
+        selector=None,
+        granularity="frame",
+        size="model",
+        device="auto",
+        precision="auto",
+        weights_vit=None,
+        fusion=None,
+        overwrite=False,
+    )
+    for driving, option in (("webcam", "--best-frame"), ("webcam", "--fps=5"), ("a.mp4", "--show")):
+        with pytest.raises(SystemExit) as stop:
+            main(["animate", "--checkpoint", "c", "--source", "s", "--driving", driving, "-o", "out.mp4", option])
+        assert stop.value.code == 2
+        assert f"leave out {option.partition('=')[0]}" in capsys.readouterr().err
+
+
 def test_animate_pairs(callee: Callable[..., Mock]) -> None:
     function = callee("lami.animation", "animate_pairs")
     function.return_value = ()
