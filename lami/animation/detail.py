@@ -12,7 +12,7 @@ from lami.animation.prepared import Moved
 from lami.data import to_tensor, to_uint8
 from lami.models.dense_motion import identity_flow
 
-_BAND = 2**20
+_BAND = 2**19
 """Pixels computed at once, about 100 MB."""
 
 
