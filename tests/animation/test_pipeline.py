@@ -132,8 +132,8 @@ def test_an_interrupted_loop_writes_nothing_more() -> None:
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory as Linux counts it")
 @pytest.mark.parametrize("everything", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_frames(tmp_path: Path, everything: bool) -> None:
-    """The longer video has 33 MB more of driving frames and 8 MB more of results, with everything twice as many and 60 MB
-    of tensors besides. Allocators settle later there: a third run takes no more than the second."""
+    """The longer video has 33 MB more of driving frames and 8 MB more of results; with everything, as much again and
+    60 MB of tensors. Allocators settle later there: a third run takes no more than the second."""
     model = tiny_model(tiny_config({"interpolation.enabled": everything, "interpolation.selector": "fixed"}))
     options: dict[str, Any] = {"size": "source"}
     if everything:
