@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from lami.configs.schema import InterpolationConfig, ModelConfig, ViTConfig
 from lami.data import files
 from lami.errors import CheckpointError, DataError
+from lami.pose import SeenPoses
 
 if TYPE_CHECKING:
     from lami.model import LAMI
@@ -59,11 +60,14 @@ def save(model: LAMI, path: str | Path, dtype: torch.dtype | None = None) -> Non
         "interpolation": model.interpolation.model_dump(),
         "vit": model.vit_config.model_dump(),
     }
+    metadata = {"format": _FORMAT, "config": json.dumps(config)}
+    if model.seen_poses is not None and (counts := model.seen_poses.to_list()):
+        metadata["poses"] = json.dumps(counts)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            save_file(tensors, temporary, metadata={"format": _FORMAT, "config": json.dumps(config)})
+            save_file(tensors, temporary, metadata=metadata)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -104,12 +108,14 @@ def load(path: str | Path, device: str | torch.device | None = None) -> LAMI:
             InterpolationConfig.model_validate(config["interpolation"]),
             ViTConfig.model_validate(config["vit"]),
         )
-    except (KeyError, ValueError) as error:
+        seen = SeenPoses.from_list(json.loads(metadata["poses"])) if "poses" in metadata else None
+    except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"{path} holds a configuration that this version of lami does not know; use the version that wrote it"
         ) from error
     model = LAMI(*sections)
     load_tensors(model, tensors, path)
+    model.seen_poses = seen
     return model.to(pick_device(device)).eval()
 
 

@@ -13,8 +13,17 @@ from torch import Tensor
 from lami.backbones import ViTFeatures
 from lami.configs.schema import InterpolationConfig, ModelConfig, ViTConfig
 from lami.errors import ConfigError
-from lami.interpolation import eq4_cost, generate_candidates, interpolate_background, pick, transfer_from
+from lami.interpolation import (
+    eq4_cost,
+    generate_candidates,
+    interpolate_background,
+    move_through_times,
+    pick,
+    transfer_from,
+)
 from lami.models import EncodedImage, Networks
+from lami.models.dense_motion import identity_flow
+from lami.pose import SeenPoses
 
 if TYPE_CHECKING:
     from lami.configs.schema import Config
@@ -25,7 +34,8 @@ class Candidates:
     """Interpolated images of B samples at T times, and the cost by which one is selected.
 
     times (B, T); images (B, T, 3, H, W); keypoints (B, T, K, N, 2); cost (B, T), or None where there is no choice;
-    backgrounds (B, T, 3, 3) from driving to interpolated coordinates, or None.
+    backgrounds (B, T, 3, 3) from driving to interpolated coordinates, or None. flows (B, T, h, w, 2): where in the
+    source each point comes from, in [-1, 1]; visible (B, T, 1, h', w'): how much of it was kept, the rest is inpainted.
     """
 
     times: Tensor
@@ -33,6 +43,8 @@ class Candidates:
     keypoints: Tensor
     cost: Tensor | None
     backgrounds: Tensor | None
+    flows: Tensor
+    visible: Tensor
 
     def best(self) -> Tensor:
         """Index (B,) of each sample's time, decided for each sample alone (Eq. 4)."""
@@ -47,7 +59,9 @@ class Transferred:
 
     prediction (B, 3, H, W): the source in the driving pose. selected_time (B,): where motion was transferred from;
     0 means from the source itself. selected_image (B, 3, H, W): the image there. candidates (B, T, 3, H, W): images at
-    all times. keypoints (B, T, K, N, 2): theirs. All images in [0, 1].
+    all times. keypoints (B, T, K, N, 2): theirs. All images in [0, 1]. flows (B, S, h, w, 2) and visible
+    (B, S, 1, h', w'): the S steps from the result back to the source, where each point comes from and how much of it
+    was kept; through an interpolated image there are two.
     """
 
     prediction: Tensor
@@ -55,6 +69,8 @@ class Transferred:
     selected_image: Tensor
     candidates: Tensor
     keypoints: Tensor
+    flows: Tensor
+    visible: Tensor
 
 
 class LAMI(Networks):
@@ -78,6 +94,8 @@ class LAMI(Networks):
         self.interpolation = interpolation or InterpolationConfig()
         self.vit_config = vit or ViTConfig()
         self.loaded_vit: list[ViTFeatures] = []  # in a list, so that frozen weights stay out of the state dict
+        self.seen_poses: SeenPoses | None = None
+        """How far apart poses were in training, None where that is not known."""
         self.accelerated: Literal["fp32", "bf16"] | None = None
         """Precision of a copy made by `lami.acceleration.accelerated`, None for others."""
 
@@ -232,14 +250,15 @@ class LAMI(Networks):
         kp_source = kp_source.expand_as(kp_driving)
         chosen = self._candidate_times(times, b)
         to_source, to_candidate = self._split_background(background, chosen)
-        images, keypoints = generate_candidates(self, source, kp_source, kp_driving, chosen, to_source)
+        images, keypoints, motion = move_through_times(self, source, kp_source, kp_driving, chosen, to_source)
         cost = None
         if chosen.shape[1] > 1:
             if cls_source is None:
                 cls_source = self.class_tokens(source.image)
             cls = self.class_tokens(images.flatten(0, 1)).unflatten(0, images.shape[:2])
             cost = eq4_cost(cls_source.expand(b, -1), cls, keypoints, kp_driving)
-        return Candidates(chosen, images, keypoints, cost, to_candidate)
+        flows, visible = (x.unflatten(0, images.shape[:2]) for x in (motion.flow, motion.occlusions[-1]))
+        return Candidates(chosen, images, keypoints, cost, to_candidate, flows, visible)
 
     def complete(
         self,
@@ -275,7 +294,10 @@ class LAMI(Networks):
         kp_start = torch.where(moved[:, None, None, None], kp_start, kp_source)
         if to_start is not None and background is not None:
             to_start = torch.where(moved[:, None, None], to_start, background)
-        generated, _ = transfer_from(
+        flow, visible = candidates.flows[rows, index], candidates.visible[rows, index]
+        flow = torch.where(moved[:, None, None, None], flow, identity_flow(flow))
+        visible = torch.where(moved[:, None, None, None], visible, 1.0)
+        generated, motion = transfer_from(
             self,
             self.encode(image),
             kp_start,
@@ -285,7 +307,13 @@ class LAMI(Networks):
             fusion=self.interpolation.fusion,
         )
         return Transferred(
-            generated.prediction, torch.where(moved, time, 0.0), image, candidates.images, candidates.keypoints
+            generated.prediction,
+            torch.where(moved, time, 0.0),
+            image,
+            candidates.images,
+            candidates.keypoints,
+            torch.stack((motion.flow, flow), dim=1),
+            torch.stack((motion.occlusions[-1], visible), dim=1),
         )
 
     def transfer(
@@ -325,13 +353,15 @@ class LAMI(Networks):
         """Single-stage transfer, as TPSMM: the selected time is 0, the selected image the source."""
         b = len(kp_driving)
         source = source.expand(b)
-        generated, _ = transfer_from(self, source, kp_source.expand_as(kp_driving), kp_driving, background)
+        generated, motion = transfer_from(self, source, kp_source.expand_as(kp_driving), kp_driving, background)
         return Transferred(
             generated.prediction,
             kp_driving.new_zeros(b),
             source.image,
             source.image.new_zeros(b, 0, *source.image.shape[1:]),
             kp_driving.new_zeros(b, 0, *kp_driving.shape[1:]),
+            motion.flow[:, None],
+            motion.occlusions[-1][:, None],
         )
 
     def _candidate_times(self, times: Sequence[float] | None, batch: int) -> Tensor:

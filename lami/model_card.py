@@ -9,6 +9,7 @@ import yaml
 if TYPE_CHECKING:
     from lami.configs.schema import Config
     from lami.model import LAMI
+    from lami.pose import SeenPoses
 
 _NOT_PUBLIC: dict[str, Any] = {
     "model": True,  # in the weight file, with interpolation and vit
@@ -49,7 +50,7 @@ lami animate --checkpoint model.safetensors --source person.jpg --driving dance.
 | --- | --- |
 | image size (height x width) | {height} x {width} |
 | thin-plate splines x points | {splines} x {points} |
-{sizes}
+{poses}{sizes}
 
 Weights and this configuration are in one file, `model.safetensors`:
 
@@ -102,6 +103,7 @@ def model_card(model: LAMI, name: str, license: str | None, training: Config | N
         width=width,
         splines=model.config.num_splines,
         points=model.config.points_per_spline,
+        poses=_poses(model.seen_poses),
         sizes="\n".join(f"| parameters, {label} | {count:,} |" for label, count in parameters.items()),
         configuration=_yaml(configuration),
         training=_training(training),
@@ -110,6 +112,13 @@ def model_card(model: LAMI, name: str, license: str | None, training: Config | N
         else f"`{license}`. The data that the model was trained on may have terms of its own.",
     )
     return f"---\n{_yaml(metadata)}---\n\n{card}"
+
+
+def _poses(seen: SeenPoses | None) -> str:
+    if seen is None:
+        return ""
+    half, most, nearly_all = (f"{seen.percentile(share):.2f}" for share in (0.5, 0.95, 0.99))
+    return f"| pose distance of training pairs: half, 95 %, 99 % are below | {half}, {most}, {nearly_all} |\n"
 
 
 def _training(config: Config | None) -> str:

@@ -13,17 +13,22 @@ import torch
 from torch import Tensor
 
 from lami.acceleration import Precision, accelerated
+from lami.animation.detail import SourceDetail
 from lami.animation.letterbox import Letterbox, OutputSize, check_image
 from lami.animation.modes import KeypointTransfer, Mode
 from lami.animation.prepared import Moved, PreparedSource
-from lami.data import read_image, to_tensor, to_uint8
+from lami.animation.smoothing import OneEuroFilter, Smoothing
+from lami.data import Frame, read_image, to_tensor, to_uint8
 from lami.errors import ConfigError
 from lami.interpolation import Hysteresis, pick
 from lami.model import LAMI, Candidates
+from lami.pose import pose_distances
 
 Granularity = Literal["frame", "clip", "hysteresis"]
-Frames = Iterable[np.ndarray] | Callable[[], Iterable[np.ndarray]]
-"""uint8 (H, W, 3) frames of any size, or a function that starts them anew."""
+Image = np.ndarray | Frame
+"""uint8 (H, W, 3) of any size, alone or with its time in the video."""
+Frames = Iterable[Image] | Callable[[], Iterable[Image]]
+"""Frames in order, such as a `VideoReader`, or a function that starts them anew."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +64,14 @@ class Animator:
         reference: driving frame that shows the source's own pose, for relative mode; None takes the first one.
         batch_size: frames that `animate` handles at once.
         background: predict the camera's motion; only for driving frames of the source's own video.
-        size: `model` gives images as large as the model's, `source` enlarges them to the source's size.
+        size: `model` gives images as large as the model's, `source` enlarges them to the source's size, `source-detail`
+            also takes what stays visible of the source from the source at its full size, see `SourceDetail`.
         precision: `fp32` computes as the model does; `bf16` takes a copy of it with networks in bf16, see
             `lami.acceleration.accelerated`; `auto` does so where the hardware is made for it.
         compile: compile the networks, which takes minutes and pays for thousands of frames.
         strength: how far keypoints move from the source's: 0 stays, 1 moves as driven, 1.5 exaggerates.
+        smoothing: smooth the driving keypoints in time, see `Smoothing`; None takes them as detected. Frames that are
+            `Frame`s are where their times say, others 1/25 s apart.
 
     Raises:
         ConfigError: an option that does not exist or that the model cannot serve.
@@ -84,6 +92,7 @@ class Animator:
         precision: Precision = "auto",
         compile: bool = False,
         strength: float = 1.0,
+        smoothing: Smoothing | None = None,
     ) -> None:
         for name, value, known in (("granularity", granularity, Granularity), ("size", size, OutputSize)):
             if value not in get_args(known):
@@ -108,10 +117,22 @@ class Animator:
         with torch.inference_mode():
             self.source = PreparedSource(model, self._to_model([image]))
             self._transfer = KeypointTransfer(model, self.source.keypoints, mode, strength)
+        self._smooth = None if smoothing is None else OneEuroFilter(smoothing)
+        self._detail = SourceDetail(image, self.letterbox, model.device) if size == "source-detail" else None
         self._has_reference = False
         self.reset()
         if reference is not None:
             self.refer_to(reference)
+
+    @property
+    def start_distance(self) -> float | None:
+        """Pose distance between source and reference frame (relative mode), see `pose_distance`; None without one."""
+        return self._transfer.start_distance
+
+    @property
+    def farthest_distance(self) -> float:
+        """Largest pose distance that the source was moved by since the last `reset`, see `pose_distance`."""
+        return float(self._farthest)
 
     def refer_to(self, frame: np.ndarray) -> None:
         """Take this driving frame, uint8 (H, W, 3), as the one that shows the source's own pose (relative mode)."""
@@ -120,13 +141,16 @@ class Animator:
         self._has_reference = True
 
     def reset(self) -> None:
-        """Forget what earlier frames left behind: the last choice of time, and the reference unless it was given."""
+        """Forget earlier frames: the last choice of time, smoothed keypoints, and the reference unless it was given."""
         self._hysteresis = Hysteresis()
+        self._farthest = torch.zeros((), device=self.model.device)
+        if self._smooth is not None:
+            self._smooth.reset()
         if not self._has_reference:
             self._transfer.forget_reference()
 
-    def step(self, frame: np.ndarray) -> AnimatedFrame:
-        """The source moved by the next driving frame, uint8 (H, W, 3) of any size.
+    def step(self, frame: Image) -> AnimatedFrame:
+        """The source moved by the next driving frame, uint8 (H, W, 3) of any size, alone or with its time.
 
         Raises:
             ConfigError: granularity `clip`, which must see all frames first.
@@ -150,8 +174,8 @@ class Animator:
         self.reset()
         return self._animate(frames)
 
-    def detect(self, frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
-        """Keypoints of driving frames, in batches (B, K, N, 2)."""
+    def detect(self, frames: Iterable[Image]) -> Iterator[Tensor]:
+        """Keypoints of driving frames, in batches (B, K, N, 2), as they are without smoothing."""
         for batch in _batches(frames, self.batch_size):
             with torch.inference_mode():
                 keypoints = self.source.detect(self._to_model(batch))
@@ -161,23 +185,27 @@ class Animator:
         times = self._times
         if self.granularity == "clip" and self.model.interpolation.enabled:
             times = self._times_of_clip(_start(frames))
+            if self._smooth is not None:
+                self._smooth.reset()
         for batch in _batches(_start(frames), self.batch_size):
             # Networks are compiled for one batch size: the last frame fills the last batch.
             missing = self.batch_size - len(batch) if self._whole_batches else 0
             yield from self._batch(batch + batch[-1:] * missing, times)[: len(batch)]
 
     @torch.inference_mode()
-    def _batch(self, frames: Sequence[np.ndarray], times: Sequence[float] | None) -> list[AnimatedFrame]:
+    def _batch(self, frames: Sequence[Image], times: Sequence[float] | None) -> list[AnimatedFrame]:
         driving, kp_driving, kp_target, background = self._target(frames)
         moved = self.source.move(driving, kp_driving, kp_target, times, background, self._choose)
         images = to_uint8(torch.stack([frame.prediction for frame in moved]))
-        return [
-            AnimatedFrame(self.letterbox.crop(image, self.size), frame)
-            for image, frame in zip(images, moved, strict=True)
-        ]
+        return [AnimatedFrame(self._finish(image, frame), frame) for image, frame in zip(images, moved, strict=True)]
+
+    def _finish(self, image: np.ndarray, moved: Moved) -> np.ndarray:
+        """The model's image, uint8 (H, W, 3), without its borders and at the size asked for."""
+        cropped = self.letterbox.crop(image, self.size)
+        return cropped if self._detail is None else self._detail.draw(moved, cropped)
 
     @torch.inference_mode()
-    def _times_of_clip(self, frames: Iterable[np.ndarray]) -> Sequence[float] | None:
+    def _times_of_clip(self, frames: Iterable[Image]) -> Sequence[float] | None:
         """The one candidate time whose mean cost over all frames is lowest."""
         interpolation = self.model.interpolation
         times = interpolation.times if self._times is None else self._times
@@ -195,32 +223,39 @@ class Animator:
             return times
         return (times[int(pick(torch.cat(costs).mean(dim=0, keepdim=True)))],)
 
-    def _target(self, frames: Sequence[np.ndarray]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def _target(self, frames: Sequence[Image]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Driving images, their keypoints, the keypoints to move the source to, and the camera's motion."""
         driving = self._to_model(frames)
         kp_driving = self.source.detect(driving)
         background = self.source.background(driving) if self._use_background else None
-        return driving, kp_driving, self._transfer(kp_driving), background
+        smooth = kp_driving
+        if self._smooth is not None:
+            smooth = self._smooth(kp_driving, [frame.time if isinstance(frame, Frame) else None for frame in frames])
+        kp_target = self._transfer(smooth)
+        farthest = pose_distances(self.source.keypoints, kp_target).max()
+        self._farthest = torch.maximum(self._farthest, farthest)  # read by who wants to know: reading waits for a GPU
+        return driving, kp_driving, kp_target, background
 
     def _choose(self, candidates: Candidates) -> Tensor:
         if self.granularity == "hysteresis" and candidates.cost is not None:
             return self._hysteresis.pick(candidates.cost)
         return candidates.best()
 
-    def _to_model(self, frames: Sequence[np.ndarray]) -> Tensor:
+    def _to_model(self, frames: Sequence[Image]) -> Tensor:
         """Frames of any size, letterboxed: (B, 3, H, W) in [0, 1] on the model's device."""
         size = self.model.config.image_size
-        for frame in frames:
-            check_image(frame)
-        boxed = np.stack([Letterbox(frame.shape[:2], size).apply(frame) for frame in frames])
+        images = [frame.image if isinstance(frame, Frame) else frame for frame in frames]
+        for image in images:
+            check_image(image)
+        boxed = np.stack([Letterbox(image.shape[:2], size).apply(image) for image in images])
         return to_tensor(boxed).to(self.model.device)
 
 
-def _start(frames: Frames) -> Iterable[np.ndarray]:
+def _start(frames: Frames) -> Iterable[Image]:
     return frames() if callable(frames) else frames
 
 
-def _batches(frames: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+def _batches(frames: Iterable[Image], size: int) -> Iterator[list[Image]]:
     iterator = iter(frames)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 from torch import Tensor
 
-from lami.animation.pose import normalized_pose
 from lami.errors import DataError
+from lami.pose import pose_distances
 
 
 def find_best_frame(kp_source: Tensor, keypoints: Iterable[Tensor]) -> int:
@@ -24,8 +24,7 @@ def find_best_frame(kp_source: Tensor, keypoints: Iterable[Tensor]) -> int:
     Raises:
         DataError: there are no frames.
     """
-    source = normalized_pose(kp_source)
-    distances = [float(((normalized_pose(frame) - source) ** 2).sum()) for batch in keypoints for frame in batch]
+    distances = [distance for batch in keypoints for distance in pose_distances(kp_source, batch).tolist()]
     if not distances:
         raise DataError("the driving video has no frames to search for the best one; give another video")
     return int(np.argmin(distances))

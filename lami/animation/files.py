@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
-
 from lami.acceleration import Precision
 from lami.animation.animator import AnimatedFrame, Animator, Granularity
 from lami.animation.best_frame import find_best_frame
+from lami.animation.chain import ChainWriter
 from lami.animation.letterbox import OutputSize
 from lami.animation.loading import load_with_options
 from lami.animation.modes import Mode
 from lami.animation.panel import draw_panel
 from lami.animation.pipeline import read_ahead, write_behind
+from lami.animation.pose import tell_distance
+from lami.animation.smoothing import Smoothing
 from lami.configs.schema import Fusion, Selector
 from lami.data import (
     WRITABLE_IMAGE_SUFFIXES,
     WRITABLE_SUFFIXES,
+    Frame,
     Resampled,
     VideoReader,
     VideoWriter,
@@ -56,6 +58,7 @@ def animate_file(
     *,
     mode: Mode = "relative",
     strength: float = 1.0,
+    smoothing: Smoothing | None = None,
     times: Sequence[float] | None = None,
     selector: Selector | None = None,
     granularity: Granularity = "frame",
@@ -70,6 +73,7 @@ def animate_file(
     weights_vit: str | None = None,
     fusion: Fusion | None = None,
     save_panel: str | Path | None = None,
+    save_chain: str | Path | None = None,
     overwrite: bool = False,
     progress: Track = track,
 ) -> Path:
@@ -83,7 +87,7 @@ def animate_file(
         source: image of any size.
         driving: video, animated picture, folder of frames (25 a second), or an image.
         output: video to write, or an image if `driving` is one; missing folders are created.
-        mode, strength, granularity, size, batch_size: see `Animator`.
+        mode, strength, smoothing, granularity, size, batch_size: see `Animator`.
         times: candidate times; None takes the checkpoint's. Selector `fixed` takes one.
         selector: None takes the checkpoint's.
         best_frame: refer to the driving frame whose pose is nearest to the source's instead of the first.
@@ -95,7 +99,8 @@ def animate_file(
         precision: `auto`, `fp32` or `bf16`, see `Animator`.
         weights_vit: weights of the selector's transformer instead of the checkpoint's setting, see `ViTConfig.weights`.
         fusion: views of the second stage; None takes the checkpoint's, see `InterpolationConfig.fusion`.
-        save_panel: picture to write that shows what is generated between source and driving pose.
+        save_panel: picture to write that shows what is generated between source and driving pose, of a few frames.
+        save_chain: the same of the frame that is moved farthest (a picture) or of all frames (a video).
         overwrite: replace outputs that exist.
         progress: wraps the frames as they are made, given their number and a description.
 
@@ -109,7 +114,7 @@ def animate_file(
         WeightsUnavailableError: the selector's transformer cannot be had.
     """
     source, driving, output = Path(source), Path(driving), Path(output)
-    panel = None if save_panel is None else Path(save_panel)
+    panel, chain = (None if path is None else Path(path) for path in (save_panel, save_chain))
     still = is_still(driving)
     if audio not in get_args(Audio):
         raise ConfigError(f"unknown audio {audio!r}; use one of {', '.join(get_args(Audio))}")
@@ -117,7 +122,10 @@ def animate_file(
     rate = None if fps == "keep" else parse_rate(fps)
     if still and rate is not None:
         raise DataError(f"{driving} is an image, which has no frames a second; leave out fps, or give a video")
-    _check_paths(output, panel, still, (*weights, source, driving), overwrite)
+    _check_paths({"the result": output, "the panel": panel, "the chain": chain}, still)
+    for path in (output, panel, chain):
+        if path is not None:
+            check_output(path, (*weights, source, driving), overwrite)
     if still and mode == "relative":
         logger.info("a single driving image has no motion of its own: using mode absolute instead of relative")
         mode = "absolute"
@@ -145,6 +153,7 @@ def animate_file(
             size=size,
             precision=precision,
             strength=strength,
+            smoothing=smoothing,
         )
 
     image = read_image(source)
@@ -153,13 +162,16 @@ def animate_file(
         animator = start_animator()
         [result] = animator.animate([target])
         shown = {"": result.moved}
+        if chain is not None:
+            with ChainWriter(chain, animator.source, times) as strips:
+                strips.add(result.moved)
         write_image(output, result.image, label=label)
     else:
         with closing(open_moving(driving)) as video:
             reader = video if rate is None else Resampled(video, rate)
             animator = start_animator()
             if best_frame:
-                best = find_best_frame(animator.source.keypoints, animator.detect(frame.image for frame in video))
+                best = find_best_frame(animator.source.keypoints, animator.detect(video))
                 logger.info("the driving frame nearest to the source's pose is number %d of %d", best, len(video))
                 animator.refer_to(video.frames([best])[0])
             sound = driving if audio == "driving" and isinstance(video, VideoReader) else None
@@ -168,19 +180,30 @@ def animate_file(
             with (
                 VideoWriter(output, reader.rate, audio_from=sound, label=label) as writer,
                 write_behind(writer.write, batch_size) as write,
-                ExitStack() as readers,
+                ExitStack() as resources,
             ):
+                strips = None
+                if chain is not None:
+                    strips = resources.enter_context(ChainWriter(chain, animator.source, times, reader.rate))
 
-                def start() -> Iterator[np.ndarray]:
-                    frames = read_ahead((frame.image for frame in reader), batch_size)
-                    readers.callback(frames.close)
+                def start() -> Iterable[Frame]:
+                    frames = read_ahead((frame for frame in reader), batch_size)
+                    resources.callback(frames.close)
                     return frames
 
                 results = progress(animator.animate(start), len(reader), "animating")
                 for number, (time, result) in enumerate(zip(reader.times, results, strict=True)):
                     write(result.image, time)
+                    if strips is not None:
+                        strips.add(result.moved, f"frame {number}", time)
                     if number in wanted:
                         shown[f"frame {number}"] = result.moved
+    tell_distance(
+        "the pose distance between the source and the farthest that it was moved",
+        animator.farthest_distance,
+        animator.model.seen_poses,
+        "expect flaws there, or move less (--strength)",
+    )
     if panel is not None:
         write_image(panel, draw_panel(animator.source, list(shown.values()), times, list(shown)))
     return output
@@ -191,17 +214,23 @@ def _evenly(count: int, wanted: int) -> set[int]:
     return {round((i + 1) * (count - 1) / wanted) for i in range(wanted)}
 
 
-def _check_paths(output: Path, panel: Path | None, still: bool, inputs: Sequence[Path], overwrite: bool) -> None:
-    """Raises DataError for what could only fail after all the work, or destroy an input or an earlier result."""
-    suffixes, driver = (WRITABLE_IMAGE_SUFFIXES, "image") if still else (WRITABLE_SUFFIXES, "video")
-    for path, allowed, why in (
-        (output, suffixes, f"for a driving {driver}"),
-        (panel, WRITABLE_IMAGE_SUFFIXES, "for the panel"),
-    ):
+def _check_paths(outputs: Mapping[str, Path | None], still: bool) -> None:
+    """Raises DataError for names that could only fail after all the work; the first output is the result."""
+    pictures, videos = WRITABLE_IMAGE_SUFFIXES, WRITABLE_SUFFIXES
+    allowed = {
+        "the result": pictures if still else videos,
+        "the panel": pictures,
+        "the chain": pictures if still else pictures | videos,
+    }
+    named: dict[str, str] = {}
+    for what, path in outputs.items():
         if path is None:
             continue
-        if path.suffix.lower() not in allowed:
-            raise DataError(f"{path} has no fitting suffix {why}; use one of {', '.join(sorted(allowed))}")
-        check_output(path, inputs, overwrite)
-    if panel is not None and os.path.realpath(panel) == os.path.realpath(output):
-        raise DataError(f"{panel} is the output already; choose another name for the panel")
+        if path.suffix.lower() not in allowed[what]:
+            driver = "an image" if still else "a video"
+            known = ", ".join(sorted(allowed[what]))
+            raise DataError(f"{path} has no fitting suffix for {what} of {driver} as driver; use one of {known}")
+        place = os.path.realpath(path)
+        if place in named:
+            raise DataError(f"{path} is {named[place]} already; choose another name for {what}")
+        named[place] = what

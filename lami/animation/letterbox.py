@@ -10,7 +10,8 @@ import numpy as np
 
 from lami.errors import DataError
 
-OutputSize = Literal["model", "source"]
+OutputSize = Literal["model", "source", "source-detail"]
+"""As large as the model's images, enlarged to the source's, or so with the source's own detail."""
 
 
 def check_image(image: np.ndarray) -> None:
@@ -75,6 +76,6 @@ class Letterbox:
         return cv2.copyMakeBorder(content, self.top, bottom, self.left, right, cv2.BORDER_REPLICATE)
 
     def crop(self, image: np.ndarray, size: OutputSize = "model") -> np.ndarray:
-        """The content of a uint8 image (*model_size, 3), a view; `source` enlarges or shrinks it to `image_size`."""
+        """The content of a uint8 image (*model_size, 3), a view; other sizes enlarge or shrink it to `image_size`."""
         content = image[self.top : self.top + self.height, self.left : self.left + self.width]
-        return resize(content, *self.image_size) if size == "source" else content
+        return content if size == "model" else resize(content, *self.image_size)

@@ -15,6 +15,7 @@ from lami.animation.files import Audio, Rate, animate_file
 from lami.animation.letterbox import OutputSize
 from lami.animation.loading import identify, load_with_options
 from lami.animation.modes import Mode
+from lami.animation.smoothing import Smoothing
 from lami.configs.schema import Fusion, Selector
 from lami.data import WRITABLE_IMAGE_SUFFIXES, Pair, VideoReader, is_still, parse_rate, read_pairs
 from lami.errors import DataError
@@ -49,6 +50,7 @@ def animate_pairs(
     *,
     mode: Mode = "relative",
     strength: float = 1.0,
+    smoothing: Smoothing | None = None,
     times: Sequence[float] | None = None,
     selector: Selector | None = None,
     granularity: Granularity = "frame",
@@ -79,7 +81,8 @@ def animate_pairs(
         checkpoint: weight file of the model.
         pairs: table of `read_pairs`, or its rows; those whose files are missing fail.
         output: folder, created if missing.
-        mode, strength, times, selector, granularity, best_frame, audio, fps, size, label: see `animate_file`.
+        mode, strength, smoothing, times, selector, granularity, best_frame, audio, fps, size, label: see
+            `animate_file`.
         batch_size, device, precision, weights_vit, fusion: see `animate_file`.
 
     Returns:
@@ -111,8 +114,10 @@ def animate_pairs(
     with join_processes(device, PATIENCE) as processes:
         precision = pick_precision(precision, processes.device)
         model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit, fusion, precision)
-        settings = options | {"precision": precision} | identify(checkpoint, times, selector, weights_vit, fusion)
-        chosen = {"times": times, "batch_size": batch_size, "precision": precision, **options}
+        smooth = None if smoothing is None else asdict(smoothing)
+        settings = options | {"smoothing": smooth, "precision": precision}
+        settings |= identify(checkpoint, times, selector, weights_vit, fusion)
+        chosen = options | {"smoothing": smoothing, "times": times, "batch_size": batch_size, "precision": precision}
         animate = partial(_animate, partial(animate_file, model, overwrite=True, **chosen))
         tasks = [
             Task(name, partial(animate, pair, folder / name, f"{n} of {len(rows)}, {name}"), pair[:2], (folder / name,))

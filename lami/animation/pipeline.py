@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from queue import Empty, Full, Queue
 from threading import Event, Thread
@@ -41,6 +41,12 @@ class _Pipe(Generic[Item]):
                 continue
         return False
 
+    def replace(self, item: Item) -> bool:
+        """As `put`, in the place of an item that was not taken yet."""
+        with suppress(Empty):
+            self._queue.get_nowait()
+        return self.put(item)
+
     def __iter__(self) -> Iterator[Item]:
         while not self.abandoned.is_set():
             try:
@@ -54,19 +60,22 @@ class _Pipe(Generic[Item]):
             yield item
 
 
-def read_ahead(items: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:
+def read_ahead(items: Generator[Item, None, None], depth: int, newest: bool = False) -> Generator[Item, None, None]:
     """The same items, made by a thread that is up to `depth` of them ahead; its errors are raised here in their turn.
+
+    newest: items come by themselves, and those that are not taken before the next is there are left out; for depth 1.
 
     The thread ends with the generator, and closes the given one: when the last item is taken, or when it is closed.
     """
     pipe: _Pipe[Item] = _Pipe(depth)
+    put = pipe.replace if newest else pipe.put
 
     def work() -> None:
         end = _End()
         try:
             with closing(items):
                 for item in items:
-                    if not pipe.put(item):
+                    if not put(item):
                         return
         except BaseException as error:
             end = _End(error)

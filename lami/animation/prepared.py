@@ -19,7 +19,8 @@ class Moved:
 
     driving (3, H, W): the driving frame; driving_keypoints (K, N, 2): as detected there. keypoints (K, N, 2): pose that
     the source was moved to. background (3, 3): from driving to source coordinates, or None. selected_time: candidate
-    time that motion was transferred from, 0 for the source itself. prediction (3, H, W): the result.
+    time that motion was transferred from, 0 for the source itself. prediction (3, H, W): the result. flows (S, h, w, 2)
+    and visible (S, 1, h', w'): the steps from it back to the source, see `Transferred`.
     """
 
     driving: Tensor
@@ -28,6 +29,8 @@ class Moved:
     background: Tensor | None
     selected_time: float
     prediction: Tensor
+    flows: Tensor
+    visible: Tensor
 
 
 class PreparedSource:
@@ -116,6 +119,8 @@ class PreparedSource:
                 background=None if background is None else background[i],
                 selected_time=time,
                 prediction=predictions[i],
+                flows=result.flows[i],
+                visible=result.visible[i],
             )
             for i, time in enumerate(result.selected_time.tolist())
         ]

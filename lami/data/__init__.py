@@ -1,6 +1,7 @@
 """Reading, writing and drawing training pairs from images and video."""
 
 from lami.data.augmentation import augment, resize
+from lami.data.camera import Camera, Webcam, camera_number
 from lami.data.clips import Clip, open_clip
 from lami.data.dataset import DrawBatches, TestClip, TestClips, TrainingPair, TrainingPairs
 from lami.data.files import check_output
@@ -20,6 +21,7 @@ __all__ = [
     "VIDEO_SUFFIXES",
     "WRITABLE_IMAGE_SUFFIXES",
     "WRITABLE_SUFFIXES",
+    "Camera",
     "Clip",
     "ClipSets",
     "ClipSource",
@@ -36,7 +38,9 @@ __all__ = [
     "TrainingPairs",
     "VideoReader",
     "VideoWriter",
+    "Webcam",
     "augment",
+    "camera_number",
     "check_output",
     "find_clips",
     "is_pattern",

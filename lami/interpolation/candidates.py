@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lami import ops
-from lami.models import ContributionDropout, EncodedImage, Networks
+from lami.models import ContributionDropout, EncodedImage, Motion, Networks
 
 
 def generate_candidates(
@@ -17,7 +17,20 @@ def generate_candidates(
     background: Tensor | None = None,
     dropout: ContributionDropout | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Interpolated images and their keypoints; the source is encoded once for all times.
+    """Interpolated images (B, T, 3, H, W) in [0, 1] and their keypoints (B, T, K, N, 2); see `move_through_times`."""
+    return move_through_times(networks, source, kp_source, kp_driving, times, background, dropout)[:2]
+
+
+def move_through_times(
+    networks: Networks,
+    source: EncodedImage,
+    kp_source: Tensor,
+    kp_driving: Tensor,
+    times: Tensor,
+    background: Tensor | None = None,
+    dropout: ContributionDropout | None = None,
+) -> tuple[Tensor, Tensor, Motion]:
+    """Interpolated images, their keypoints, and the motion that made them; the source is encoded once for all times.
 
     Args:
         source: B encoded sources, or a single one for all samples.
@@ -27,7 +40,7 @@ def generate_candidates(
         dropout: contribution dropout while training.
 
     Returns:
-        images (B, T, 3, H, W) in [0, 1] and keypoints (B, T, K, N, 2).
+        images (B, T, 3, H, W) in [0, 1], keypoints (B, T, K, N, 2), and motion of B * T samples.
     """
     kp_times = ops.anytime_keypoints(kp_source, kp_driving, times)
     b, t = kp_times.shape[:2]
@@ -41,4 +54,4 @@ def generate_candidates(
         dropout,
     )
     generated = networks.generator(source.image, source.features, motion, repeat=b * t // len(source))
-    return generated.prediction.unflatten(0, (b, t)), kp_times
+    return generated.prediction.unflatten(0, (b, t)), kp_times, motion

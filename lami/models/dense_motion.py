@@ -28,6 +28,12 @@ class Motion:
     occlusions: list[Tensor]
 
 
+def identity_flow(flow: Tensor) -> Tensor:
+    """Flow (1, h, w, 2) that moves nothing, of the size of a flow (B, h, w, 2)."""
+    rows, columns = (torch.linspace(-1, 1, side, dtype=flow.dtype, device=flow.device) for side in flow.shape[1:3])
+    return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]
+
+
 @dataclass
 class ContributionDropout:
     """Dropout of whole motions while training: background is always kept. `mode` as in `lami.ops.blend_flow`."""

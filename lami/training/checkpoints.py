@@ -149,6 +149,8 @@ class RunCheckpoints:
                 f"{path} has another model configuration than this run; use the configuration it was started with"
             )
         checkpoint.load_tensors(model, dict(saved.state_dict()), path)
+        if saved.seen_poses is not None:
+            model.seen_poses = saved.seen_poses.to(model.device)
         optimizers.load_state_dict(state["optimizers"])
 
 

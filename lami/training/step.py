@@ -25,6 +25,7 @@ from lami.losses import (
 )
 from lami.model import LAMI
 from lami.models import ContributionDropout, EncodedImage, Generator
+from lami.pose import SeenPoses, pose_distances
 
 
 @dataclass
@@ -71,6 +72,9 @@ class TrainingStep:
         self._selects = interpolation.enabled and self.selector == "eq4" and len(interpolation.times) > 1
         self.vit: ViTFeatures | None = model.vit() if self._selects or self._uses_vit_losses else None
         self._encoder = _Encode(model.generator)
+        model.seen_poses = (
+            SeenPoses.none(model.device) if model.seen_poses is None else model.seen_poses.to(model.device)
+        )
         self.selected_times: Tensor | None = None
         """(B,) times of the last call, None where it did not interpolate."""
 
@@ -98,6 +102,8 @@ class TrainingStep:
         model, config = self.model, self.config
         self.selected_times = None
         kp_source, kp_driving = model.detect_keypoints(source), model.detect_keypoints(driving)
+        if model.seen_poses is not None:
+            model.seen_poses.add(pose_distances(kp_source.detach(), kp_driving.detach()))
         background, reverse = None, None
         if state.background and model.background_predictor is not None:
             background = model.predict_background(source, driving)

@@ -11,11 +11,13 @@ import pytest
 import torch
 from small import small_model
 
-from lami.animation import animate_file
+import lami
+from lami.animation import Animator, Moved, animate_file, draw_panel
 from lami.checkpoint import save
 from lami.data import VideoReader, parse_rate, read_image, write_image
 from lami.data.provenance import NOTE, draw_label
 from lami.errors import ConfigError, DataError, LamiError, WeightsUnavailableError
+from lami.pose import SeenPoses
 
 RATE = Fraction(30000, 1001)
 FRAMES = 9
@@ -73,6 +75,18 @@ def test_frames_rate_sound_and_aspect_are_kept(checkpoint: Path, files: dict[str
     assert copied == audio_packets(files["driving"])[: len(copied)]
 
 
+def test_distances_of_poses_are_told(
+    checkpoint: Path, files: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = lami.load(checkpoint, "cpu")
+    model.seen_poses = SeenPoses.from_list([1.0])  # all pairs are below 0.01
+    with caplog.at_level(logging.INFO, "lami"):
+        animate_file(model, **files, mode="absolute")
+    told, warned = (record for record in caplog.records if record.name == "lami.animation.pose")
+    assert "99 % below 0.01" in told.message
+    assert (warned.levelname, "--strength" in warned.message) == ("WARNING", True)
+
+
 def test_options(checkpoint: Path, files: dict[str, Path], tmp_path: Path) -> None:
     panel = tmp_path / "panel.png"
     animate_file(
@@ -117,6 +131,32 @@ def test_another_frame_rate_keeps_duration_and_sound(checkpoint: Path, files: di
     assert copied == audio_packets(files["driving"])[: len(copied)]
 
 
+@pytest.mark.parametrize("selector", ["eq4", "fixed"])
+def test_chain_of_all_frames(checkpoint: Path, files: dict[str, Path], tmp_path: Path, selector: Any) -> None:
+    chain = tmp_path / "chain.mp4"
+    animate_file(checkpoint, **files, selector=selector, save_chain=chain)
+    with VideoReader(chain) as strips, VideoReader(files["driving"]) as driving:
+        assert strips.times == driving.times
+        assert strips.width > (5 if selector == "eq4" else 3) * strips.height * 0.7
+
+
+def test_chain_of_the_frame_that_is_moved_farthest(checkpoint: Path, files: dict[str, Path], tmp_path: Path) -> None:
+    moved: list[Moved] = []
+
+    def collect(results: Any, total: int, description: str) -> Any:
+        for result in results:
+            moved.append(result.moved)
+            yield result
+
+    model = lami.load(checkpoint, "cpu")
+    animate_file(model, **files, mode="absolute", save_chain=tmp_path / "chain.png", progress=collect)
+    source = Animator(model, files["source"]).source
+    far = [float((frame.keypoints - source.keypoints[0]).norm(dim=-1).mean()) for frame in moved]
+    farthest = int(np.argmax(far))
+    expected = draw_panel(source, [moved[farthest]], captions=[f"frame {farthest}"])
+    assert np.array_equal(read_image(tmp_path / "chain.png"), expected)
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".mov"])
 def test_other_containers(checkpoint: Path, files: dict[str, Path], suffix: str) -> None:
     output = files["output"].with_suffix(suffix)
@@ -148,7 +188,9 @@ def test_a_driving_image_gives_an_image_in_absolute_mode(
     write_image(files["driving"].with_suffix(".jpg"), np.zeros((50, 50, 3), np.uint8))
     files |= {"driving": files["driving"].with_suffix(".jpg"), "output": files["output"].with_suffix(".png")}
     with caplog.at_level(logging.INFO, "lami"):
-        animate_file(checkpoint, **files, save_panel=files["output"].with_name("panel.png"))
+        names = {"save_panel": files["output"].with_name("p.png"), "save_chain": files["output"].with_name("c.png")}
+        animate_file(checkpoint, **files, **names)
+    assert np.array_equal(*(read_image(path) for path in names.values()))
     assert "absolute instead of relative" in caplog.text
     with pytest.raises(DataError, match="leave out fps"):
         animate_file(checkpoint, **files, overwrite=True, fps=25)
@@ -191,6 +233,8 @@ def test_inputs_are_not_overwritten(checkpoint: Path, files: dict[str, Path]) ->
         ({"output": "out.png"}, DataError),
         ({"output": "out"}, DataError),
         ({"save_panel": "panel.mp4"}, DataError),
+        ({"save_chain": "chain.txt"}, DataError),
+        ({"save_panel": "same.png", "save_chain": "same.png"}, DataError),
         ({"driving": "none.mp4"}, DataError),
         ({"driving": "none.txt"}, DataError),
         ({"source": "none.png"}, DataError),

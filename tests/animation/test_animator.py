@@ -9,7 +9,7 @@ import pytest
 import torch
 from small import small_model
 
-from lami.animation import AnimatedFrame, Animator, draw_panel
+from lami.animation import AnimatedFrame, Animator, draw_panel, pose_distance
 from lami.data import to_tensor, to_uint8, write_image
 from lami.data.synthetic import SyntheticFigures
 from lami.errors import CheckpointError, ConfigError, DataError
@@ -69,6 +69,20 @@ def test_relative_motion_starts_at_the_source(model: LAMI) -> None:
     animator = Animator(model, SOURCE, "relative")
     first = next(iter(animator.animate(FRAMES)))
     torch.testing.assert_close(first.keypoints, animator.source.keypoints[0])
+
+
+@pytest.mark.parametrize("mode", ["relative", "absolute"])
+def test_distances_of_poses(model: LAMI, mode: Any) -> None:
+    animator = Animator(model, SOURCE, mode, batch_size=3)
+    assert (animator.start_distance, animator.farthest_distance) == (None, 0)
+    results = list(animator.animate(FRAMES))
+    distances = [pose_distance(animator.source.keypoints, result.keypoints) for result in results]
+    assert animator.farthest_distance == pytest.approx(max(distances), rel=1e-3)
+    reference = results[0].moved.driving_keypoints
+    start = pose_distance(animator.source.keypoints, reference) if mode == "relative" else None
+    assert animator.start_distance == start
+    animator.reset()
+    assert (animator.start_distance, animator.farthest_distance) == (None, 0)
 
 
 def test_each_video_has_its_own_reference(model: LAMI) -> None:

@@ -13,6 +13,7 @@ from lami.animation import KeypointTransfer, find_best_frame, pose_distance
 from lami.animation.pose import hull_area, relative_scale
 from lami.configs.schema import AVDConfig
 from lami.errors import ConfigError, DataError
+from lami.pose import SeenPoses
 
 SQUARE = torch.tensor([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5], [0.1, 0.2]])
 
@@ -70,13 +71,29 @@ def test_relative_mode_adds_the_scaled_change_since_the_first_frame() -> None:
     torch.testing.assert_close(transfer(driving), expected)
 
 
-def test_relative_mode_warns_of_a_distant_start_pose(caplog: pytest.LogCaptureFixture) -> None:
+def test_relative_mode_warns_of_a_start_pose_that_training_has_not_seen(caplog: pytest.LogCaptureFixture) -> None:
     square = SQUARE[None, None]
+    model = small_model()
+    model.seen_poses = SeenPoses.none(torch.device("cpu"))
+    model.seen_poses.add(torch.linspace(0, 0.5, 100))
     with caplog.at_level(logging.INFO, "lami"):
-        KeypointTransfer(small_model(), square, "relative").refer_to(square + 0.1)
+        transfer = KeypointTransfer(model, square, "relative")
+        transfer.refer_to(square + 0.1)
         assert [record.levelname for record in caplog.records] == ["INFO"]
-        KeypointTransfer(small_model(), square, "relative").refer_to(-square)
+        assert transfer.start_distance == pytest.approx(0, abs=1e-6)
+        transfer.refer_to(-square)
         assert [record.levelname for record in caplog.records] == ["INFO", "INFO", "WARNING"]
+        assert transfer.start_distance == pose_distance(square, -square)
+        assert "--best-frame" in caplog.messages[-1]
+        transfer.forget_reference()
+        assert transfer.start_distance is None
+
+
+def test_a_model_that_tells_nothing_of_its_training_does_not_warn(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "lami"):
+        KeypointTransfer(small_model(), SQUARE[None, None], "relative").refer_to(-SQUARE[None, None])
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "its file tells nothing" in caplog.messages[0]
 
 
 @pytest.mark.parametrize("mode", ["relative", "absolute", "avd"])

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 import lami
-from lami.animation import PairResult
+from lami.animation import PairResult, Smoothing
 from lami.cli.main import COMMANDS, main
 from lami.configs import load_config
 from lami.errors import LamiError
@@ -229,13 +229,27 @@ def test_animate(callee: Callable[..., Mock]) -> None:
     required = ["--checkpoint", "c", "--source", "s.png", "--driving", "d.mp4", "-o", "out.mp4"]
     main(["animate", *required])
     chosen = ["--times", "0.3", "0.5", "--selector", "fixed", "--granularity", "clip", "--best-frame"]
-    more = ["--size", "source", "--batch-size", "2", "--weights-vit", "random", "--save-panel", "panel.png"]
-    more += ["--fusion", "occlusion", "--precision", "fp32", "--strength", "1.5", "--fps", "30000/1001", "--overwrite"]
+    more = ["--size", "source-detail", "--batch-size", "2", "--weights-vit", "random", "--save-panel", "panel.png"]
+    more += [
+        "--fusion",
+        "occlusion",
+        "--precision",
+        "fp32",
+        "--strength",
+        "1.5",
+        "--smooth",
+        "--save-chain",
+        "chain.mp4",
+        "--fps",
+        "30000/1001",
+        "--overwrite",
+    ]
     main(["animate", *required, "--mode", "absolute", "--audio", "none", "--device", "cpu", *chosen, *more])
     paths = {"checkpoint": Path("c"), "source": Path("s.png"), "driving": Path("d.mp4"), "output": Path("out.mp4")}
     defaults = {
         "mode": "relative",
         "strength": 1.0,
+        "smoothing": None,
         "times": None,
         "selector": None,
         "granularity": "frame",
@@ -249,27 +263,62 @@ def test_animate(callee: Callable[..., Mock]) -> None:
         "weights_vit": None,
         "fusion": None,
         "save_panel": None,
+        "save_chain": None,
         "overwrite": False,
     }
     changed = {
         "mode": "absolute",
         "strength": 1.5,
+        "smoothing": Smoothing(),
         "times": (0.3, 0.5),
         "selector": "fixed",
         "granularity": "clip",
         "best_frame": True,
         "audio": "none",
         "fps": "30000/1001",
-        "size": "source",
+        "size": "source-detail",
         "batch_size": 2,
         "device": "cpu",
         "precision": "fp32",
         "weights_vit": "random",
         "fusion": "occlusion",
         "save_panel": Path("panel.png"),
+        "save_chain": Path("chain.mp4"),
         "overwrite": True,
     }
     assert function.call_args_list == [call(**paths, **defaults), call(**paths, **changed)]
+
+
+def test_animate_live(callee: Callable[..., Mock], capsys: pytest.CaptureFixture[str]) -> None:
+    camera, function = callee("lami.data", "Webcam"), callee("lami.animation", "animate_live")
+    required = ["--checkpoint", "c", "--source", "s.png", "--driving", "webcam:2", "-o", "out.mp4"]
+    main(["animate", *required, "--seconds", "3", "--strength", "2"])
+    camera.assert_called_once_with(2)
+    function.assert_called_once_with(
+        camera=camera.return_value,
+        checkpoint=Path("c"),
+        source=Path("s.png"),
+        output=Path("out.mp4"),
+        seconds=3.0,
+        show=False,
+        mode="relative",
+        strength=2.0,
+        smoothing=None,
+        times=None,
+        selector=None,
+        granularity="frame",
+        size="model",
+        device="auto",
+        precision="auto",
+        weights_vit=None,
+        fusion=None,
+        overwrite=False,
+    )
+    for driving, option in (("webcam", "--best-frame"), ("webcam", "--fps=5"), ("a.mp4", "--show")):
+        with pytest.raises(SystemExit) as stop:
+            main(["animate", "--checkpoint", "c", "--source", "s", "--driving", driving, "-o", "out.mp4", option])
+        assert stop.value.code == 2
+        assert f"leave out {option.partition('=')[0]}" in capsys.readouterr().err
 
 
 def test_animate_pairs(callee: Callable[..., Mock]) -> None:
@@ -282,6 +331,7 @@ def test_animate_pairs(callee: Callable[..., Mock]) -> None:
         output=Path("out"),
         mode="absolute",
         strength=1.0,
+        smoothing=None,
         times=None,
         selector=None,
         granularity="frame",
@@ -318,11 +368,12 @@ def test_some_of_many_failed(
     assert capsys.readouterr().err == ""
 
 
-def test_one_panel_cannot_show_several_pairs(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("option", ["--save-panel", "--save-chain"])
+def test_one_picture_cannot_show_several_pairs(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["animate", "--checkpoint", "m", "--pairs", "p.csv", "-o", "out", "--save-panel", "p.png"])
+        main(["animate", "--checkpoint", "m", "--pairs", "p.csv", "-o", "out", option, "p.png"])
     assert stop.value.code == 2
-    assert "leave out --save-panel" in capsys.readouterr().err
+    assert f"leave out {option}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("given", [[], ["--source", "a"], ["--pairs", "p", "--driving", "b"]])

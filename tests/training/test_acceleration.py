@@ -20,6 +20,7 @@ from lami.model import LAMI
 from lami.models import ContributionDropout
 from lami.ops._backend import _Known
 from lami.ops._library import registered
+from lami.pose import SeenPoses
 from lami.training.acceleration import accelerate
 from lami.training.optimizers import Optimizers
 from lami.training.step import StepState, TrainingStep
@@ -174,6 +175,8 @@ def test_losses_copy_nothing_between_host_and_device(
         assert step.vit is not None
         to_gpu(step.vit, mode)
         step._times = fake(step._times, mode)
+        assert step.model.seen_poses is not None
+        step.model.seen_poses = SeenPoses(fake(step.model.seen_poses.counts, mode))
         source, driving = (fake(image, mode) for image in tiny_pair(2))
         with Watch() as watch:  # in fp32 and without a backward pass: these notice that there is no GPU
             losses = step(source, driving, StepState(ContributionDropout(0.5)))
