@@ -230,20 +230,8 @@ def test_animate(callee: Callable[..., Mock]) -> None:
     main(["animate", *required])
     chosen = ["--times", "0.3", "0.5", "--selector", "fixed", "--granularity", "clip", "--best-frame"]
     more = ["--size", "source-detail", "--batch-size", "2", "--weights-vit", "random", "--save-panel", "panel.png"]
-    more += [
-        "--fusion",
-        "occlusion",
-        "--precision",
-        "fp32",
-        "--strength",
-        "1.5",
-        "--smooth",
-        "--save-chain",
-        "chain.mp4",
-        "--fps",
-        "30000/1001",
-        "--overwrite",
-    ]
+    more += ["--fusion", "occlusion", "--precision", "fp32", "--strength", "1.5", "--smooth", "--label"]
+    more += ["--save-chain", "chain.mp4", "--fps", "30000/1001", "--overwrite"]
     main(["animate", *required, "--mode", "absolute", "--audio", "none", "--device", "cpu", *chosen, *more])
     paths = {"checkpoint": Path("c"), "source": Path("s.png"), "driving": Path("d.mp4"), "output": Path("out.mp4")}
     defaults = {
@@ -257,6 +245,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
         "audio": "driving",
         "fps": "keep",
         "size": "model",
+        "label": False,
         "batch_size": 8,
         "device": "auto",
         "precision": "auto",
@@ -277,6 +266,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
         "audio": "none",
         "fps": "30000/1001",
         "size": "source-detail",
+        "label": True,
         "batch_size": 2,
         "device": "cpu",
         "precision": "fp32",
