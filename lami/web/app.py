@@ -70,7 +70,7 @@ def build(line: Line, examples: Sequence[Example], note: str = "") -> gr.Blocks:
         )
         made.then(end, None, [animate, cancel], **hidden)
         cancel.click(handlers.cancel, None, None, show_progress="hidden", queue=False, api_name="cancel")
-        for event, api_name in ((inside.select, None), (number.input, "inspect")):
+        for event, visibility in ((number.input, "public"), (inside.select, "private")):
             event(
                 handlers.inspect,
                 [name, number],
@@ -78,8 +78,8 @@ def build(line: Line, examples: Sequence[Example], note: str = "") -> gr.Blocks:
                 show_progress="minimal",
                 trigger_mode="always_last",
                 concurrency_id="inspect",
-                api_name=api_name,
-                api_visibility="public" if api_name else "private",
+                api_name=f"inspect{'' if visibility == 'public' else '_selected'}",
+                api_visibility=visibility,
             )
         page.unload(handlers.cancel)
     page.queue(max_size=100)

@@ -54,14 +54,22 @@ def look_inside(model: LAMI, job: Job, number: int) -> Inside:
     Raises:
         DataError: there is no such frame.
     """
+    source, moved = _recall(model, job, number)
+    stages = _stages(source, moved)
+    times = _columns(model, job, moved.selected_time)
+    return Inside(draw_panel(source, [moved], times), _draw_motion(stages), _draw_contributions(stages))
+
+
+@torch.inference_mode()
+def _recall(model: LAMI, job: Job, number: int) -> tuple[PreparedSource, Moved]:
+    """The source, and the frame as it was made."""
     trace = job.trace
     if not 0 <= number < len(trace.keypoints):
         raise DataError(f"the animation has {len(trace.keypoints)} frames; choose one of them")
     with VideoReader(trace.seen, threads=1) as seen:
         [frame] = seen.frames([number])
     image = read_image(job.source)
-    boxed = Letterbox(image.shape[:2], model.config.image_size).apply(image)
-    source = PreparedSource(model, _batch(boxed, model))
+    source = PreparedSource(model, _batch(Letterbox(image.shape[:2], model.config.image_size).apply(image), model))
     time = trace.selected_times[number]
     [moved] = source.move(
         _batch(frame, model),
@@ -69,9 +77,7 @@ def look_inside(model: LAMI, job: Job, number: int) -> Inside:
         trace.keypoints[number][None].to(model.device),
         (time,) if time else None,
     )
-    stages = _stages(source, moved)
-    times = _columns(model, job, time)
-    return Inside(draw_panel(source, [moved], times), _draw_motion(stages), _draw_contributions(stages))
+    return source, moved
 
 
 def _batch(image: np.ndarray, model: LAMI) -> Tensor:

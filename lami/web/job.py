@@ -6,7 +6,7 @@ import copy
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -104,7 +104,7 @@ class Job:
         self.folder = folder
         self.source = _copy_picture(source, folder, settings.size)
         self._driving = Path(shutil.copyfile(driving, folder / f"driving{driving.suffix}"))
-        self._names = {str(self.source): source.name, str(self._driving): driving.name}
+        self._names = {self.source: source.name, self._driving: driving.name}
         self.video = folder / "lami-animation.mp4"
         self.comparison = folder / "lami-side-by-side.mp4"
         self.trace = Trace(folder / "seen.mp4")
@@ -160,7 +160,7 @@ class Job:
         except JobCancelledError:
             state = "cancelled"
         except LamiError as error:
-            self.error, state = self._in_names_of_the_visitor(str(error)), "failed"
+            self.error, state = in_names(str(error), self._names), "failed"
         except Exception:
             logger.exception("an animation failed")
             self.error, state = "something went wrong on the server, whose log says more; try other settings", "failed"
@@ -231,10 +231,12 @@ class Job:
         self.ended = time.monotonic()
         self._set(Progress(state))
 
-    def _in_names_of_the_visitor(self, sentence: str) -> str:
-        for path, name in self._names.items():
-            sentence = sentence.replace(path, name)
-        return sentence
+
+def in_names(sentence: str, names: Mapping[Path, str]) -> str:
+    """A message with names that the visitor knows in place of paths here."""
+    for path, name in names.items():
+        sentence = sentence.replace(str(path), name)
+    return sentence
 
 
 def _copy_picture(source: Path, folder: Path, size: OutputSize) -> Path:

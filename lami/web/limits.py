@@ -55,13 +55,15 @@ class Limits:
         height, width = first.shape[:2]
         if seconds > self.seconds:
             raise DataError(
-                f"{path} lasts {seconds:.0f} seconds, and this page takes up to {self.seconds:g}; cut it shorter"
+                f"{path} lasts {seconds:.3g} seconds, and this page takes up to {self.seconds:g}; cut it shorter"
             )
         if height * width > _PIXELS:
             raise DataError(f"{path} has {width}x{height} pixels, more than 4K; make it smaller")
-        if seconds * (rate or own_rate) > self.seconds * _FASTEST:
+        frames = seconds * (rate or own_rate)
+        if frames > self.seconds * _FASTEST:
             raise DataError(
-                f"{path} has {own_rate:.0f} frames a second, too many at its length; choose fewer frames a second"
+                f"{path} would give {frames:.0f} frames, and this page makes up to {self.seconds * _FASTEST:.0f}; "
+                "choose fewer frames a second"
             )
 
     def _check_file(self, path: Path, kind: str) -> None:

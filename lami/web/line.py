@@ -12,7 +12,7 @@ from uuid import uuid4
 from lami.acceleration import Precision
 from lami.errors import DataError, LamiError
 from lami.model import LAMI
-from lami.web.job import Job, Settings
+from lami.web.job import Job, Settings, in_names
 from lami.web.limits import Limits
 
 _SECONDS_BETWEEN_SWEEPS = 30.0
@@ -65,8 +65,11 @@ class Line:
             LamiError: the line is full, or the owner is in it already.
         """
         self._check_room(owner)  # before work that would be in vain
-        self.limits.check_source(source)
-        self.limits.check_driving(driving, settings.rate)
+        try:
+            self.limits.check_source(source)
+            self.limits.check_driving(driving, settings.rate)
+        except DataError as error:
+            raise DataError(in_names(str(error), {source: source.name, driving: driving.name})) from error
         name = uuid4().hex
         job = Job(owner, source, driving, settings, self._folder / name)
         try:
