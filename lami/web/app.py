@@ -68,7 +68,8 @@ def build(line: Line, examples: Sequence[Example], note: str = "") -> gr.Blocks:
             concurrency_limit=None,  # the line lets one in at a time, and says how many come first
             api_name="animate",
         )
-        made.then(end, None, [animate, cancel], **hidden)
+        for ended in (made.success, made.failure):  # `then` is not called after an error
+            ended(end, None, [animate, cancel], **hidden)
         cancel.click(handlers.cancel, None, None, show_progress="hidden", queue=False, api_name="cancel")
         for event, visibility in ((number.input, "public"), (inside.select, "private")):
             event(

@@ -61,8 +61,15 @@ def ask(client: Any, picture: Path | str | None, movement: Path | str | None, **
 
 
 def test_animation_with_sound(client: Any, picture: Path, driving: Path) -> None:
-    answer = ask(client, picture, driving, fps=50, strength=0.5).result(60)
-    print(answer)
+    status, result, comparison, download, number = ask(client, picture, driving, fps=50, strength=0.5).result(60)
+    assert "Done: 16 frames" in status
+    assert download["value"] == result
+    assert (number["value"], number["maximum"]) == (8, 16)
+    for path in (result, comparison):
+        with VideoReader(path) as video:
+            assert len(video) == 16
+            assert video.rate == 50
+            assert video.has_audio
 
 
 def test_progress_is_told(client: Any, picture: Path, long_driving: Path) -> None:
@@ -78,8 +85,8 @@ def test_look_inside(client: Any, picture: Path, driving: Path) -> None:
     ask(client, picture, driving).result(60)
     pictures = client.predict(3, api_name="/inspect")
     assert len(pictures) == 3
-    assert all(Path(_path(file)).stat().st_size > 1000 for file in pictures)
-    with pytest.raises(gradio_client.exceptions.AppError, match="has 8 frames"):
+    assert all(Path(file).stat().st_size > 1000 for file in pictures)
+    with pytest.raises(gradio_client.exceptions.AppError, match="greater than maximum value 8"):
         client.predict(9, api_name="/inspect")
 
 
