@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test sanitize lint counts bench gpu weights clean
+.PHONY: help install demo test sanitize lint counts docs bench gpu weights clean
 
 help:
 	@echo "make install   create $(VENV) with lami and everything it needs"
@@ -20,6 +20,7 @@ help:
 	@echo "make sanitize  10,000 hostile calls of the CPU kernels under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make lint      check style and types"
 	@echo "make counts    compare instructions of the CPU kernels with the baseline (a minute; needs valgrind)"
+	@echo "make docs      build the documentation into site/; warnings are errors"
 	@echo "make bench     measure the fused ops beside eager PyTorch (half an hour on a CPU)"
 	@echo "make gpu       on a machine with a GPU: build, all tests, compute-sanitizer and benchmarks into one folder"
 	@echo "make weights   train the demonstration's weights anew (three hours on one core of a CPU)"
@@ -36,7 +37,7 @@ $(STAMP): pyproject.toml setup.py $(wildcard csrc/*.h csrc/*.cpp csrc/*/*)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 # What builds the native libraries comes first and is then used in place, or pip would fetch a second torch for it.
 	$(BIN)/python -m pip install $(TORCH) "setuptools>=77" ninja "pybind11>=2.13"
-	$(BIN)/python -m pip install $(TORCH) --no-build-isolation --editable ".[dev,bench]"
+	$(BIN)/python -m pip install $(TORCH) --no-build-isolation --editable ".[dev,bench,docs]"
 	@touch $@
 
 demo: install
@@ -56,9 +57,12 @@ lint: install
 counts: install
 	$(BIN)/python -m benchmarks.instructions
 
+docs: install
+	$(BIN)/python docs/build.py
+
 bench: install
 	$(BIN)/python -m benchmarks.ops
-	$(BIN)/python -m benchmarks.ops.report
+	$(BIN)/python -m benchmarks.report
 
 gpu: install
 	$(BIN)/python benchmarks/gpu.py
@@ -72,4 +76,4 @@ weights: install
 	$(BIN)/lami convert --half runs/demo/model.safetensors lami/weights/demo.safetensors
 
 clean:
-	rm -rf $(VENV) lami/*.so build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) lami/*.so build dist site .cache *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -129,8 +129,9 @@ def join_processes(device: str, patience: timedelta | None = None) -> Iterator[P
     if size == local_size and "TORCHELASTIC_RESTART_COUNT" in os.environ:
         # torchrun's store outlives the processes: after a restart it still has the addresses of those that died. On
         # several machines the counts may differ, and torchrun must be told not to share it: docs/planning.md.
-        store, rank, _ = next(dist.rendezvous("env://", **({} if patience is None else {"timeout": patience})))
-        attempt = dist.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+        wait: dict[str, Any] = {} if patience is None else {"timeout": patience}
+        store, rank, _ = next(dist.rendezvous("env://", **wait))  # type: ignore[attr-defined]
+        attempt = dist.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=patience)
     else:
         dist.init_process_group(backend, timeout=patience)

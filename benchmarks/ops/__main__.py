@@ -75,7 +75,7 @@ def main(options: Options) -> int:
     benchmarks = [load(name) for name in options.ops]
     print(f"{'op':24} {'case':30} eager / fused: {', '.join(runner.passes)}", flush=True)
     try:
-        for point in points(benchmarks, options.parameters, base_only=options.quick):
+        for point in points(benchmarks, options.parameters, device.type, base_only=options.quick):
             runner.run(point)
     finally:  # what was measured is kept, whatever ends the run
         run = results.Run(

@@ -15,7 +15,6 @@ def setup(size: Size, inputs: Inputs) -> Case:
 BENCHMARK = Benchmark(
     "anytime_keypoints",
     setup,
-    named={},
     uses=("batch", "splines", "times"),
     limits="A few hundred numbers: only calling an op, checking its input and recording its gradient take time.",
 )

@@ -1,7 +1,7 @@
 """The dense motion network's input at several times."""
 
 from benchmarks.ops import eager
-from benchmarks.ops.cases import Benchmark, Case, Size, Targets
+from benchmarks.ops.cases import Aim, Benchmark, Case, Size
 from benchmarks.ops.inputs import Inputs
 from lami import ops
 
@@ -17,7 +17,7 @@ def setup(size: Size, inputs: Inputs) -> Case:
 BENCHMARK = Benchmark(
     "anytime_motion_features",
     setup,
-    named={"B=4, T=3, K=10, N=5, 64x64": (Size(), Targets())},
+    cpu={"B=4, T=3, K=10, N=5, 64x64": Aim()},
     uses=("batch", "side", "splines", "times", "channels", "dtype", "layout"),
     limits="One logarithm for each pixel, time, spline and control point, and reads of the source at scattered places.",
 )

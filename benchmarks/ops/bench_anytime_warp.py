@@ -2,7 +2,7 @@
 
 from benchmarks.ops import eager
 from benchmarks.ops.bench_warp import LEVELS
-from benchmarks.ops.cases import Benchmark, Case, Size, Targets
+from benchmarks.ops.cases import Aim, Benchmark, Case, Size
 from benchmarks.ops.inputs import Inputs
 from lami import ops
 
@@ -18,7 +18,8 @@ def setup(size: Size, inputs: Inputs) -> Case:
 BENCHMARK = Benchmark(
     "anytime_warp",
     setup,
-    named={"3 times, 4 levels of 256x256": (Size(side=256), Targets(both=3, memory=0.4))},
+    cpu={"3 times, 4 levels of 256x256": Aim(Size(side=256), both={"eager": 3}, memory=0.4)},
+    cuda={"3 times, 4 levels of 256x256": Aim(Size(side=256), forward={"eager": 3}, both={"eager": 3})},
     uses=("batch", "side", "times", "dtype", "layout"),
     base=Size(side=64, flow=16),
     limits="Results and their gradients are three times the features: memory bandwidth. Results and gradients of the "

@@ -1,7 +1,7 @@
 """Contribution maps and splines blended into a flow."""
 
 from benchmarks.ops import eager
-from benchmarks.ops.cases import Benchmark, Case, Size, Targets
+from benchmarks.ops.cases import Aim, Benchmark, Case, Size
 from benchmarks.ops.inputs import Inputs
 from lami import ops
 
@@ -15,7 +15,8 @@ def setup(size: Size, inputs: Inputs) -> Case:
 BENCHMARK = Benchmark(
     "blend_flow",
     setup,
-    named={"B=4, K=10, N=5, 64x64": (Size(), Targets(forward=8, both=5))},
+    cpu={"B=4, K=10, N=5, 64x64": Aim(forward={"eager": 8}, both={"eager": 5})},
+    cuda={"B=28, K=10, N=5, 64x64": Aim(Size(batch=28), both={"eager": 10, "torch.compile": 3})},
     uses=("batch", "side", "splines", "dtype", "layout"),
     limits="One logarithm for each pixel, spline and control point, forwards and again backwards.",
 )

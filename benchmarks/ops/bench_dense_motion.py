@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.ops import eager
-from benchmarks.ops.cases import Benchmark, Case, Size, Targets
+from benchmarks.ops.cases import Aim, Benchmark, Case, Size
 from benchmarks.ops.inputs import Inputs
 from lami import ops
 
@@ -35,7 +35,8 @@ def setup(size: Size, inputs: Inputs) -> Case:
 BENCHMARK = Benchmark(
     "dense_motion",
     setup,
-    named={"B=4, K=10, N=5, 64x64": (Size(), Targets())},
+    cpu={"B=4, K=10, N=5, 64x64": Aim()},
+    cuda={"B=28, K=10, N=5, 64x64": Aim(Size(batch=28))},
     uses=("batch", "side", "splines", "channels", "dtype", "layout"),
     limits="Logarithms: the splines are evaluated twice forwards and twice backwards, in eager PyTorch once each.",
     op="motion_features",

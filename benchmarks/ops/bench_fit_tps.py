@@ -1,7 +1,7 @@
 """Splines of all motions of a batch at several times."""
 
 from benchmarks.ops import eager, others
-from benchmarks.ops.cases import Benchmark, Case, Size, Targets
+from benchmarks.ops.cases import Aim, Benchmark, Case, Size
 from benchmarks.ops.inputs import Inputs
 from lami import ops
 
@@ -23,7 +23,10 @@ def setup(size: Size, inputs: Inputs) -> Case:
 BENCHMARK = Benchmark(
     "fit_tps",
     setup,
-    named={"120 systems": (Size(batch=4, times=3), Targets(forward=5, both=5))},
+    cpu={"120 systems": Aim(Size(batch=4, times=3), forward={"eager": 5}, both={"eager": 5})},
+    cuda={
+        "840 systems": Aim(Size(batch=28, times=3), forward={"torch.linalg.solve": 10}, both={"torch.linalg.solve": 10})
+    },
     uses=("batch", "splines"),
     limits="Each system takes about a microsecond; calling an op and recording its gradient takes several.",
 )

@@ -19,7 +19,6 @@ def setup(size: Size, inputs: Inputs) -> Case:
 BENCHMARK = Benchmark(
     "grid_sample",
     setup,
-    named={},
     uses=("batch", "side", "channels", "layout"),
     base=Size(channels=64),
     limits="PyTorch's kernel does the same work: memory bandwidth bounds large calls, and calling an op small ones.",

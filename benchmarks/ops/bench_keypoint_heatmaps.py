@@ -19,7 +19,6 @@ def setup(size: Size, inputs: Inputs) -> Case:
 BENCHMARK = Benchmark(
     "keypoint_heatmaps",
     setup,
-    named={},
     uses=("batch", "side", "splines"),
     limits="The result is written once: memory bandwidth.",
 )

@@ -1,7 +1,7 @@
 """The dense motion network's input; gradients as in training: of keypoints and background, not of the image."""
 
 from benchmarks.ops import eager
-from benchmarks.ops.cases import Benchmark, Case, Size, Targets
+from benchmarks.ops.cases import Aim, Benchmark, Case, Size
 from benchmarks.ops.inputs import Inputs
 from lami import ops
 
@@ -15,7 +15,8 @@ def setup(size: Size, inputs: Inputs) -> Case:
 BENCHMARK = Benchmark(
     "motion_features",
     setup,
-    named={"B=4, K=10, N=5, 64x64": (Size(), Targets(forward=10, both=6))},
+    cpu={"B=4, K=10, N=5, 64x64": Aim(forward={"eager": 10}, both={"eager": 6})},
+    cuda={"B=28, K=10, N=5, 64x64": Aim(Size(batch=28), both={"eager": 10, "torch.compile": 3})},
     uses=("batch", "side", "splines", "channels", "dtype", "layout"),
     limits="One logarithm for each pixel, spline and control point, and reads of the source at scattered places.",
 )

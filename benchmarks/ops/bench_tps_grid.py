@@ -21,7 +21,6 @@ def setup(size: Size, inputs: Inputs) -> Case:
 BENCHMARK = Benchmark(
     "tps_grid",
     setup,
-    named={},
     uses=("batch", "side", "splines"),
     limits="One logarithm for each pixel, spline and control point, forwards and again backwards.",
 )

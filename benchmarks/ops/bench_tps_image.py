@@ -31,7 +31,6 @@ def setup(size: Size, inputs: Inputs) -> Case:
 BENCHMARK = Benchmark(
     "tps_image",
     setup,
-    named={},
     limits="One logarithm for each pixel and control point, forwards and again backwards; the grid is in memory.",
     uses=("batch", "side", "channels"),
     op="tps_grid",

@@ -1,7 +1,7 @@
 """Blended flow and the image warped by it."""
 
 from benchmarks.ops import eager
-from benchmarks.ops.cases import Benchmark, Case, Size, Targets
+from benchmarks.ops.cases import Aim, Benchmark, Case, Size
 from benchmarks.ops.inputs import Inputs
 from lami import ops
 
@@ -16,7 +16,7 @@ def setup(size: Size, inputs: Inputs) -> Case:
 BENCHMARK = Benchmark(
     "tps_warp",
     setup,
-    named={"image 256x256, flow 64x64": (Size(side=256), Targets())},
+    cpu={"image 256x256, flow 64x64": Aim(Size(side=256))},
     uses=("batch", "side", "splines", "channels", "dtype", "layout"),
     limits="One logarithm for each pixel, spline and control point, forwards and again backwards.",
 )

@@ -1,7 +1,7 @@
 """One level of the generator's encoder: flow and mask resized, features sampled and masked."""
 
 from benchmarks.ops import eager, others
-from benchmarks.ops.cases import Benchmark, Case, Size, Targets
+from benchmarks.ops.cases import Aim, Benchmark, Case, Size
 from benchmarks.ops.inputs import Inputs
 from lami import ops
 
@@ -24,8 +24,20 @@ def setup(size: Size, inputs: Inputs) -> Case:
 BENCHMARK = Benchmark(
     "warp",
     setup,
-    named={
-        f"{channels}@{side}x{side}": (Size(side=side, channels=channels), Targets(both=2)) for channels, side in LEVELS
+    cpu={
+        f"{channels}@{side}x{side}": Aim(Size(side=side, channels=channels), both={"eager": 2})
+        for channels, side in LEVELS
+    },
+    cuda={
+        f"{channels}@{side}x{side}, B=16, {layout}": Aim(
+            Size(batch=16, side=side, channels=channels),
+            forward={"copy": 0.85},
+            both={"eager": 3, "torch.compile": 1.5},
+            dtype=dtype,
+            channels_last=channels_last,
+        )
+        for channels, side in LEVELS
+        for layout, dtype, channels_last in (("NCHW fp32", "float32", False), ("NHWC bf16", "bfloat16", True))
     },
     uses=("batch", "side", "channels", "dtype", "layout"),
     base=Size(flow=16, channels=64),

@@ -128,6 +128,18 @@ def _gpu_window(run: Run, calls: int, window: float) -> float:
     return milliseconds / 1e3
 
 
+def host_seconds(run: Run, device: torch.device) -> float:
+    """Until a call returns, while the GPU has nothing else to do: what calling and launching take of the CPU's time."""
+    taken = []
+    for _ in range(50):
+        torch.cuda.synchronize(device)
+        start = perf_counter()
+        run()
+        taken.append(perf_counter() - start)
+    torch.cuda.synchronize(device)
+    return statistics.median(taken)
+
+
 def percentiles(seconds: list[float]) -> tuple[float, float, float]:
     """20th, 50th and 80th."""
     fifths = statistics.quantiles(seconds, n=5, method="inclusive")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks.ops.cases import Benchmark, Case, Size, Targets
+from benchmarks.ops.cases import Aim, Benchmark, Case
 from benchmarks.ops.inputs import Inputs
 
 SWEEPS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -21,42 +21,39 @@ SWEEPS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 PARAMETERS = (*SWEEPS, "dtype", "layout")
 
 
-NOTHING_SLOWER = Targets()
-
-
 @dataclass(frozen=True)
 class Point:
-    """A case to be made: a size, the dtype of features, and their layout."""
+    """A case to be made; `named` has targets of its own."""
 
     benchmark: Benchmark
     name: str
-    size: Size
-    targets: Targets = NOTHING_SLOWER
+    aim: Aim
     named: bool = False
-    dtype: str = "float32"
-    channels_last: bool = False
 
     def case(self, device: torch.device, seed: int = 0) -> Case:
-        features: torch.dtype = getattr(torch, self.dtype)
-        return self.benchmark.setup(self.size, Inputs(device, torch.float32, features, self.channels_last, seed))
+        aim = self.aim
+        features: torch.dtype = getattr(torch, aim.dtype)
+        return self.benchmark.setup(aim.size, Inputs(device, torch.float32, features, aim.channels_last, seed))
 
     def case_to_check(self, device: torch.device) -> Case:
         """In double precision: in single, two roundings may take the gradient of different sides of a kink of bilinear
         sampling. Features narrower than float32 remain so."""
-        if self.dtype != "float32":
+        if self.aim.dtype != "float32":
             return self.case(device)
-        return self.benchmark.setup(self.size, Inputs(device, torch.float64, channels_last=self.channels_last))
+        return self.benchmark.setup(self.aim.size, Inputs(device, torch.float64, channels_last=self.aim.channels_last))
 
 
-def points(benchmarks: Iterable[Benchmark], parameters: Iterable[str], base_only: bool = False) -> list[Point]:
-    """Sizes with targets of their own and bases first, then one parameter at a time around the base."""
+def points(
+    benchmarks: Iterable[Benchmark], parameters: Iterable[str], device_type: str, base_only: bool = False
+) -> list[Point]:
+    """Cases with targets of their own and bases first, then one parameter at a time around the base."""
     benchmarks, parameters = list(benchmarks), list(parameters)
     named = [
-        Point(benchmark, name, size, targets, named=True)
+        Point(benchmark, name, aim, named=True)
         for benchmark in benchmarks
-        for name, (size, targets) in benchmark.named.items()
+        for name, aim in (benchmark.cuda if device_type == "cuda" else benchmark.cpu).items()
     ]
-    bases = [Point(benchmark, "base", benchmark.base) for benchmark in benchmarks]
+    bases = [Point(benchmark, "base", Aim(benchmark.base)) for benchmark in benchmarks]
     if base_only:
         return bases
     swept = [
@@ -74,15 +71,15 @@ def points(benchmarks: Iterable[Benchmark], parameters: Iterable[str], base_only
 def _sweep(benchmark: Benchmark, parameter: str, round: int) -> Iterator[Point]:
     if parameter in SWEEPS:
         for value in SWEEPS[parameter][round]:
-            yield Point(benchmark, f"{parameter} {value}", benchmark.base.at(parameter, value))
+            yield Point(benchmark, f"{parameter} {value}", Aim(benchmark.base.at(parameter, value)))
     elif round == 0 and parameter == "dtype":
-        yield Point(benchmark, "bfloat16", benchmark.base, dtype="bfloat16")
+        yield Point(benchmark, "bfloat16", Aim(benchmark.base, dtype="bfloat16"))
     elif round == 0:
-        yield Point(benchmark, "channels_last", benchmark.base, channels_last=True)
+        yield Point(benchmark, "channels_last", Aim(benchmark.base, channels_last=True))
 
 
 def _seen(point: Point, known: set[tuple[object, ...]]) -> bool:
-    key = (point.benchmark.name, point.size, point.dtype, point.channels_last)
+    key = (point.benchmark.name, point.aim.size, point.aim.dtype, point.aim.channels_last)
     seen = key in known
     known.add(key)
     return seen

@@ -18,28 +18,35 @@ class _Record(BaseModel):
 
 
 class Side(_Record):
-    """One implementation. Milliseconds a call, by percentile over the windows; peak memory beyond the arguments."""
+    """One implementation. Milliseconds a call, by percentile over the windows; peak memory beyond the arguments.
+
+    Attributes:
+        host_us: microseconds until a call returns, on a GPU, which still works then; median.
+    """
 
     median_ms: float = Field(gt=0)
     p20_ms: float = Field(gt=0)
     p80_ms: float = Field(gt=0)
     windows: int = Field(ge=3)
     peak_bytes: int = Field(ge=0)
+    host_us: float | None = None
 
 
 class Pass(_Record):
     """Sides by name: `fused` is ours, `eager` what it is compared with, `copy` one of as many bytes; others as run.
 
     Attributes:
-        target: times faster than eager that is wanted.
-        memory_target: peak memory that is wanted, as a part of eager's.
+        wanted: times faster than a side, by its name, that ours should be. Sides that were not measured do not count.
+        wanted_memory: peak memory that is wanted, as a part of eager's.
+        wanted_host_us: in which a call should return.
     """
 
     name: Literal["forward", "backward", "forward + backward"]
     sides: dict[str, Side]
     bytes_moved: int = Field(ge=0)
-    target: float
-    memory_target: float | None = None
+    wanted: dict[str, float]
+    wanted_memory: float | None = None
+    wanted_host_us: float | None = None
 
     @model_validator(mode="after")
     def _has_both_sides(self) -> Self:
@@ -55,15 +62,14 @@ class Pass(_Record):
     def eager(self) -> Side:
         return self.sides["eager"]
 
+    def faster(self, side: str) -> float | None:
+        """How many times less time ours takes than a side; than a `copy`: which part of its bandwidth ours has."""
+        return self.sides[side].median_ms / self.fused.median_ms if side in self.sides else None
+
     @property
     def ratio(self) -> float:
         """How many times less time the fused op takes than eager."""
         return self.eager.median_ms / self.fused.median_ms
-
-    @property
-    def of_copy(self) -> float | None:
-        """Bandwidth that the fused op achieves, as a part of what a copy of as many bytes achieves."""
-        return self.sides["copy"].median_ms / self.fused.median_ms if "copy" in self.sides else None
 
     @property
     def memory(self) -> float:
@@ -71,8 +77,12 @@ class Pass(_Record):
         return self.fused.peak_bytes / max(self.eager.peak_bytes, 1)
 
     @property
-    def missed(self) -> bool:
-        return self.ratio < self.target or (self.memory_target is not None and self.memory > self.memory_target)
+    def missed(self) -> list[str]:
+        """What of the wanted was not reached: sides, `memory` and `host`."""
+        slower = [side for side, wanted in self.wanted.items() if (self.faster(side) or wanted) < wanted]
+        memory = self.wanted_memory is not None and self.memory > self.wanted_memory
+        host = self.wanted_host_us is not None and (self.fused.host_us or 0) > self.wanted_host_us
+        return [*slower, *(["memory"] if memory else []), *(["host"] if host else [])]
 
 
 class CaseResult(_Record):
@@ -104,7 +114,7 @@ class Run(_Record):
         limits: by op, what keeps it from being faster.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     date: datetime
     commit: str
     dirty: bool
@@ -127,7 +137,9 @@ class Run(_Record):
     @model_validator(mode="before")
     @classmethod
     def _upgrade(cls, data: Any) -> Any:
-        return _from_version_1(data) if isinstance(data, dict) and data.get("schema_version") == 1 else data
+        if isinstance(data, dict) and data.get("schema_version") == 1:
+            data = _from_version_1(data)
+        return _from_version_2(data) if isinstance(data, dict) and data.get("schema_version") == 2 else data
 
     def save(self, folder: Path) -> Path:
         """Write `<date>-<commit>.json`, never over another run.
@@ -157,3 +169,14 @@ def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in data.items() if key not in ("dtype", "bandwidth_gb_s")}
     added = {"schema_version": 2, "command": "unknown", "driver": None, "clocks_mhz": {}, "missing": {}}
     return kept | added | {"cases": cases}
+
+
+def _from_version_2(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 compared with eager alone."""
+
+    def upgraded(each: dict[str, Any]) -> dict[str, Any]:
+        kept = {key: value for key, value in each.items() if key not in ("target", "memory_target")}
+        return kept | {"wanted": {"eager": each["target"]}, "wanted_memory": each["memory_target"]}
+
+    cases = [case | {"passes": [upgraded(each) for each in case["passes"]]} for case in data["cases"]]
+    return data | {"schema_version": 3, "cases": cases}

@@ -67,7 +67,7 @@ class Runner:
         error = disagreement(point.case_to_check(self.device))
         copies = range(COPIES if self.device.type == "cuda" else 1)
         cases = [_in_one_dtype(point.case(self.device, seed)) for seed in copies]
-        compile = self.compile and (point.named or point.size == point.benchmark.base)
+        compile = self.compile and (point.named or point.aim.size == point.benchmark.base)
         compiled = self._compiled(cases[0]) if compile else None
         sides = [self._sides(case, compiled) for case in cases]
         outputs = measure.passes(cases[0].fused, cases[0].arguments)[FORWARD]()()
@@ -79,9 +79,9 @@ class Runner:
             op=point.benchmark.name,
             case=point.name,
             named=point.named,
-            size=asdict(point.size),
-            dtype=point.dtype,
-            channels_last=point.channels_last,
+            size=asdict(point.aim.size),
+            dtype=point.aim.dtype,
+            channels_last=point.aim.channels_last,
             backend=choose(point.benchmark.op or point.benchmark.name, self.device),
             relative_error=error,
             passes=measured,
@@ -126,13 +126,14 @@ class Runner:
         runs = {side: measure.in_turn([runs[side] for runs in made]) for side in made[0]}
         limit = copy(moved, self.device)
         runs["copy"] = measure.passes(limit.function, limit.arguments)[FORWARD]()
-        targets = point.targets
+        wanted = point.aim.forward if name == FORWARD else point.aim.both
         return results.Pass(
             name=name,
             sides={side: self._side(runs[side], seconds) for side, seconds in self._seconds(runs).items()},
             bytes_moved=moved,
-            target=targets.forward if name == FORWARD else targets.both,
-            memory_target=None if name == FORWARD else targets.memory,
+            wanted={"eager": 1.0, **wanted},
+            wanted_memory=None if name == FORWARD else point.aim.memory,
+            wanted_host_us=point.aim.host_us if name == FORWARD else None,
         )
 
     def _seconds(self, runs: dict[str, measure.Run]) -> dict[str, list[float]]:
@@ -141,7 +142,10 @@ class Runner:
     def _side(self, run: measure.Run, seconds: list[float]) -> results.Side:
         p20, median, p80 = (1e3 * value for value in measure.percentiles(seconds))
         peak = peak_bytes(run, self.device)
-        return results.Side(median_ms=median, p20_ms=p20, p80_ms=p80, windows=len(seconds), peak_bytes=peak)
+        host = 1e6 * measure.host_seconds(run, self.device) if self.device.type == "cuda" else None
+        return results.Side(
+            median_ms=median, p20_ms=p20, p80_ms=p80, windows=len(seconds), peak_bytes=peak, host_us=host
+        )
 
 
 def disagreement(case: Case) -> float:

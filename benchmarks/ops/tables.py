@@ -68,23 +68,41 @@ def milliseconds(side: Side) -> str:
     return f"{middle} ({low} to {high})"
 
 
-def _ratio(each: Pass) -> str:
-    text = f"{each.ratio:.1f}x" + (f" (wanted {each.target:g}x)" if each.target != 1 else "")
-    return f"**{text}**" if each.ratio < each.target else text
+def _faster(each: Pass, side: str) -> str:
+    ratio, wanted = each.faster(side), each.wanted.get(side, 1.0)
+    if ratio is None:
+        return "-"
+    text = f"{ratio:.1f}x" + (f" (wanted {wanted:g}x)" if wanted != 1 else "")
+    return f"**{text}**" if ratio < wanted else text
+
+
+def _of_copy(each: Pass) -> str:
+    part, wanted = each.faster("copy"), each.wanted.get("copy")
+    if part is None:
+        return "-"
+    text = f"{100 * part:.0f} %" + (f" (wanted {100 * wanted:.0f} %)" if wanted is not None else "")
+    return f"**{text}**" if "copy" in each.missed else text
 
 
 def _memory(each: Pass) -> str:
-    text = f"{100 * each.memory:.0f} %"
-    if each.memory_target is None:
-        return text
-    text += f" (wanted {100 * each.memory_target:.0f} %)"
-    return f"**{text}**" if each.memory > each.memory_target else text
+    wanted = each.wanted_memory
+    text = f"{100 * each.memory:.0f} %" + (f" (wanted {100 * wanted:.0f} %)" if wanted is not None else "")
+    return f"**{text}**" if "memory" in each.missed else text
+
+
+def _host(each: Pass) -> str:
+    if each.fused.host_us is None:
+        return "-"
+    wanted = each.wanted_host_us
+    text = f"{each.fused.host_us:.0f}" + (f" (wanted {wanted:.0f})" if wanted is not None else "")
+    return f"**{text}**" if "host" in each.missed else text
 
 
 def _named(cases: list[CaseResult]) -> str:
     passes = [each for case in cases for each in case.passes]
     others = [name for name in dict.fromkeys(name for each in passes for name in each.sides) if name not in _OWN]
-    copied = any(each.of_copy for each in passes)
+    copied = any("copy" in each.sides for each in passes)
+    launched = any(each.fused.host_us is not None for each in passes)
     head = [
         "op",
         "case",
@@ -94,25 +112,19 @@ def _named(cases: list[CaseResult]) -> str:
         "times faster",
         *(f"than {name}" for name in others),
     ]
-    head += [*(["of a copy's bandwidth"] if copied else []), "MB moved", "peak memory of eager's"]
+    head += [*(["of a copy's bandwidth"] if copied else []), *(["us of the CPU"] if launched else [])]
+    head += ["MB moved", "peak memory of eager's"]
     rows = []
     for case in cases:
         for each in case.passes:
             row = [f"`{case.op}`", case.case, each.name, milliseconds(each.fused), milliseconds(each.eager)]
-            row += [_ratio(each), *(_times_faster(each, name) for name in others)]
-            row += [f"{100 * (each.of_copy or 0):.0f} %"] if copied else []
+            row += [_faster(each, name) for name in ("eager", *others)]
+            row += [*([_of_copy(each)] if copied else []), *([_host(each)] if launched else [])]
             rows.append([*row, f"{each.bytes_moved / 1e6:.1f}", _memory(each)])
     return table(head, rows)
 
 
 _OWN = ("fused", "eager", "copy")
-
-
-def _times_faster(each: Pass, name: str) -> str:
-    if name not in each.sides:
-        return "-"
-    ratio = each.sides[name].median_ms / each.fused.median_ms
-    return f"**{ratio:.1f}x**" if ratio < 1 else f"{ratio:.1f}x"
 
 
 def _ranges(cases: list[CaseResult]) -> str:
@@ -162,9 +174,19 @@ def _missed(run: Run, missed: list[tuple[CaseResult, Pass]]) -> str:
         lines.append(f"- `{op}`: {run.limits[op]}")
         for case, each in missed:
             if case.op == op:
-                memory = f", {_memory(each)} of the memory" if each.memory_target is not None else ""
-                lines.append(f"  - {case.case}, {each.name}: {_ratio(each)}{memory}")
+                lines.append(f"  - {case.case}, {each.name}: {', '.join(_told(each, what) for what in each.missed)}")
     return "\n".join(lines)
+
+
+def _told(each: Pass, missed: str) -> str:
+    """A target that was missed."""
+    if missed == "copy":
+        return f"{_of_copy(each)} of a copy's bandwidth"
+    if missed == "memory":
+        return f"{_memory(each)} of eager's memory"
+    if missed == "host":
+        return f"{_host(each)} us of the CPU"
+    return _faster(each, missed) + ("" if missed == "eager" else f" of {missed}")
 
 
 def _left_out(run: Run) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import statistics
@@ -14,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from lami.ablation.frames import Frame, akd_where_all_are_found, interval_of_change, read_frames
 from lami.ablation.plots import draw_curves, draw_displacement
 from lami.ablation.study import Study
 from lami.data.files import atomic_path
@@ -66,16 +66,24 @@ def write_summary(study: Study, folder: Path) -> Path:
         raise DataError(f"no run in {folder} is finished")
     _check_alike(runs, folder)
     means = {name: {seed: _figures(report) for seed, report in of_row.items()} for name, of_row in runs.items()}
-    bins = _by_displacement(folder, runs)
+    frames = {
+        name: {seed: read_frames(run_folder(folder, name, seed)) for seed in of_row} for name, of_row in runs.items()
+    }
+    reference_protocol = _any_report(runs)["reference_protocol"]
+    bins = _by_displacement(frames)
+    changes = {name: _changes(means, frames, study.baseline, name, reference_protocol) for name in means}
+    common, count = akd_where_all_are_found({name: list(of_row.values()) for name, of_row in frames.items()})
     content = {
         "baseline": study.baseline,
         "measures": _any_report(runs)["measures"],
-        "reference_protocol": _any_report(runs)["reference_protocol"],
+        "reference_protocol": reference_protocol,
+        "frames_where_all_are_found": count,
         "rows": {
             name: {
                 "label": study.rows[name].label,
                 "seeds": {str(seed): figures for seed, figures in of_row.items()},
-                "change": _changes(means, study.baseline, name),
+                "change": changes[name],
+                "akd_where_all_are_found": common[name] if count else None,
                 "paper": study.rows[name].paper,
                 "displacement": [vars(b) for b in bins.get(name, [])],
             }
@@ -87,7 +95,7 @@ def write_summary(study: Study, folder: Path) -> Path:
         with atomic_path(folder / "summary.json") as partial:
             partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         with atomic_path(folder / "summary.md") as partial:
-            partial.write_text(_markdown(study, means), encoding="utf-8")
+            partial.write_text(_markdown(study, means, changes, common, count), encoding="utf-8")
         with atomic_path(folder / "curves.png") as partial:
             draw_curves({labels[name]: _curve(folder, name, list(runs[name])) for name in means}, partial)
         if bins:
@@ -140,21 +148,34 @@ def _figures(report: dict[str, Any]) -> dict[str, float]:
 
 
 def _changes(
-    means: Mapping[str, Mapping[int, Mapping[str, float]]], baseline: str, row: str
-) -> dict[str, dict[str, float | None]]:
-    """Relative change of each figure against the baseline with the same seed: mean and deviation over common seeds."""
+    means: Mapping[str, Mapping[int, Mapping[str, float]]],
+    frames: Mapping[str, Mapping[int, Sequence[Frame]]],
+    baseline: str,
+    row: str,
+    reference_protocol: bool,
+) -> dict[str, dict[str, Any]]:
+    """Relative change of each figure against the baseline with the same seed: mean and deviation over common seeds, and
+    its interval over clips."""
     before, after = means.get(baseline, {}), means[row]
-    changes: dict[str, dict[str, float | None]] = {}
+    changes: dict[str, dict[str, Any]] = {}
     for figure in FIGURES:
         common = [s for s in after if figure in after[s] and before.get(s, {}).get(figure)]
         if row != baseline and common:
             spread = Spread.of([after[s][figure] / before[s][figure] - 1 for s in common])
             deviation = None if math.isnan(spread.deviation) else spread.deviation
-            changes[figure] = {"mean": spread.mean, "deviation": deviation}
+            sides = [[frames[name][seed] for seed in common] for name in (baseline, row)]
+            interval = interval_of_change(sides[0], sides[1], figure, reference_protocol)
+            changes[figure] = {"mean": spread.mean, "deviation": deviation, "interval": interval}
     return changes
 
 
-def _markdown(study: Study, means: Mapping[str, Mapping[int, Mapping[str, float]]]) -> str:
+def _markdown(
+    study: Study,
+    means: Mapping[str, Mapping[int, Mapping[str, float]]],
+    changes: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    common: Mapping[str, float],
+    count: int,
+) -> str:
     shown = [f for f in FIGURES if any(f in figures for of_row in means.values() for figures in of_row.values())]
     headings = " | ".join(FIGURES[figure][0] for figure in shown)
     rule = " | ".join("---:" for _ in shown)
@@ -170,25 +191,35 @@ def _markdown(study: Study, means: Mapping[str, Mapping[int, Mapping[str, float]
             )
         lines.append(f"| {study.rows[name].label} | {len(of_row)} | " + " | ".join(cells) + " |")
     label = study.rows[study.baseline].label
-    lines += ["", f"Change against {label} with the same seed, beside the paper's (other data, other size):", ""]
+    lines += [
+        "",
+        f"Change against {label} with the same seed; in brackets its 95 % interval over test clips (bootstrap), which",
+        "does not know what another seed would change; and the paper's (other data, other size):",
+        "",
+    ]
     lines += [f"| row | {headings} |", f"| --- | {rule} |"]
     for name in means:
         if name != study.baseline:
-            changes = _changes(means, study.baseline, name)
-            cells = [_change(changes.get(figure), _paper_change(study, name, figure)) for figure in shown]
+            cells = [_change(changes[name].get(figure), _paper_change(study, name, figure)) for figure in shown]
             lines.append(f"| {study.rows[name].label} | " + " | ".join(cells) + " |")
     lower = ", ".join(FIGURES[f][0] for f in shown if f not in HIGHER_IS_BETTER)
     higher = ", ".join(FIGURES[f][0] for f in shown if f in HIGHER_IS_BETTER)
     lines += ["", f"Lower is better for {lower}; higher for {higher}."]
+    if count:
+        each = ", ".join(f"{study.rows[name].label} {format_figure('akd', akd)}" for name, akd in common.items())
+        lines += ["", f"AKD over the {count} frames in which every row has keypoints: {each}."]
     return "\n".join(lines) + "\n"
 
 
-def _change(change: Mapping[str, float | None] | None, paper: float | None) -> str:
+def _change(change: Mapping[str, Any] | None, paper: float | None) -> str:
     if change is None:
         return "-"
     text = f"{change['mean']:+.1%}"
     if change["deviation"] is not None:
         text += f" ± {change['deviation']:.1%}"
+    if change["interval"] is not None:
+        low, high = change["interval"]
+        text += f" [{low:+.1%}, {high:+.1%}]"
     return text if paper is None else f"{text} (paper {paper:+.1%})"
 
 
@@ -197,10 +228,16 @@ def _paper_change(study: Study, row: str, figure: str) -> float | None:
     return after / before - 1 if before and after is not None else None
 
 
-def _by_displacement(folder: Path, runs: Mapping[str, Mapping[int, Any]]) -> dict[str, list[Bin]]:
+def _by_displacement(runs: Mapping[str, Mapping[int, Sequence[Frame]]]) -> dict[str, list[Bin]]:
     """AKD of each row over frames that are about as far from the source's pose; the same bins for all rows."""
     frames = {
-        name: [f for seed in of_row for f in _frames(run_folder(folder, name, seed))] for name, of_row in runs.items()
+        name: [
+            (frame.errors["displacement"], frame.errors["distance"], frame.found)
+            for of_seed in of_row.values()
+            for frame in of_seed
+            if frame.found and not math.isnan(frame.errors["displacement"])
+        ]
+        for name, of_row in runs.items()
     }
     moved = sorted(displacement for of_row in frames.values() for displacement, _, _ in of_row)
     if not moved:
@@ -217,16 +254,6 @@ def _by_displacement(folder: Path, runs: Mapping[str, Mapping[int, Any]]) -> dic
             if points:
                 bins[name].append(Bin(start, stop, sum(akd * n for akd, n in inside) / points, len(inside)))
     return bins
-
-
-def _frames(run: Path) -> list[tuple[float, float, int]]:
-    """Displacement, Euclidean keypoint distance and number of common points of the frames that have all three."""
-    with (run / "evaluation" / "frames.csv").open(encoding="utf-8", newline="") as file:
-        return [
-            (float(row["displacement"]), float(row["distance"]), int(row["points"]) - int(row["missing"]))
-            for row in csv.DictReader(file)
-            if row["displacement"] and row["distance"]
-        ]
 
 
 def _curve(folder: Path, row: str, seeds: Sequence[int]) -> list[tuple[int, float]]:

@@ -56,6 +56,7 @@ def animate_pairs(
     audio: Audio = "driving",
     fps: Rate = "keep",
     size: OutputSize = "model",
+    label: bool = False,
     batch_size: int = 8,
     device: str = "auto",
     precision: Precision = "auto",
@@ -78,8 +79,8 @@ def animate_pairs(
         checkpoint: weight file of the model.
         pairs: table of `read_pairs`, or its rows; those whose files are missing fail.
         output: folder, created if missing.
-        mode, strength, times, selector, granularity, best_frame, audio, fps, size, batch_size, device,
-            precision, weights_vit, fusion: see `animate_file`.
+        mode, strength, times, selector, granularity, best_frame, audio, fps, size, label: see `animate_file`.
+        batch_size, device, precision, weights_vit, fusion: see `animate_file`.
 
     Returns:
         The rows of all processes, in the order of the list.
@@ -105,6 +106,7 @@ def animate_pairs(
         "audio": audio,
         "fps": fps if fps == "keep" else str(parse_rate(fps)),
         "size": size,
+        "label": label,
     }
     with join_processes(device, PATIENCE) as processes:
         precision = pick_precision(precision, processes.device)

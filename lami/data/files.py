@@ -6,7 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape
 from os.path import samestat
 from pathlib import Path
@@ -83,12 +83,12 @@ def atomic_path(target: Path) -> Iterator[Path]:
     meanwhile is a `DataError`.
     """
     partial = _partial(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch(exist_ok=False)
-    except OSError as error:
-        raise DataError(f"{target} cannot be written ({error.strerror}), choose another folder") from error
-    try:
+    try:  # also around the first step: an interruption may come as soon as the file is there
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial.touch(exist_ok=False)
+        except OSError as error:
+            raise DataError(f"{target} cannot be written ({error.strerror}), choose another folder") from error
         yield partial
         partial.replace(target)
     except OSError as error:
@@ -97,7 +97,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
         cause = os.strerror(error.errno)
         raise DataError(f"{target} cannot be written ({cause}), make room or choose another folder") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none where the folder is none
+            partial.unlink()
 
 
 def remove_partials(target: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from lami.data.files import atomic_path, check_readable
+from lami.data.provenance import draw_label, image_tags
 from lami.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(
@@ -94,8 +95,11 @@ def to_rgb(picture: Image.Image) -> np.ndarray:
     return np.array(_to_srgb(image).convert("RGB"))
 
 
-def write_image(path: str | Path, image: np.ndarray) -> None:
+def write_image(path: str | Path, image: np.ndarray, generated: bool = True, label: bool = False) -> None:
     """Write an RGB image, uint8 (H, W, 3), in the format of the suffix; the file appears complete or not at all.
+
+    generated: add tags that say so, see `lami.data.provenance`; False for images that no model made.
+    label: write it into the image too, readable at its bottom edge.
 
     Raises `DataError` for an image that is too large for the format (webp: 16383 pixels a side, jpg: 65500), or where
     it cannot be written.
@@ -105,9 +109,11 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         raise DataError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
     if path.suffix.lower() not in WRITABLE_IMAGE_SUFFIXES:
         raise DataError(f"{path} has no image suffix, use one of {', '.join(sorted(WRITABLE_IMAGE_SUFFIXES))}")
+    format = Image.registered_extensions()[path.suffix.lower()]
+    picture = Image.fromarray(draw_label(image) if label else image)
     encoded = BytesIO()  # straight into a file, Pillow does not see that a disk is full
     try:
-        Image.fromarray(image).save(encoded, Image.registered_extensions()[path.suffix.lower()], quality=95)
+        picture.save(encoded, format, quality=95, **(image_tags(format) if generated else {}))
     except (OSError, ValueError) as error:  # into memory, nothing else can go wrong
         height, width = image.shape[:2]
         raise DataError(f"an image of {height}x{width} is too large for {path}, use png") from error

@@ -16,6 +16,7 @@ from PIL import Image
 
 from lami.data.audio import AudioTrack, carry_audio
 from lami.data.files import atomic_path
+from lami.data.provenance import draw_label, gif_comment, video_tags
 from lami.errors import DataError
 
 WRITABLE_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".gif"})
@@ -30,8 +31,10 @@ class VideoWriter:
 
     rate: frames a second; `Fraction(30000, 1001)` stays exact in mp4 and mov. mkv keeps times to 1 ms, gif to 10 ms.
     audio_from: file whose sound goes along, cut to the length of the video; ignored if it has none, and for gif.
-    metadata: container tags, for instance `{"comment": "..."}`; mp4 and mov keep only the usual keys, gif none.
+    metadata: container tags, for instance `{"title": "..."}`; mp4 and mov keep only the usual keys, gif the comment.
     crf: quality of H.264, lower is better.
+    generated: add tags that say so, see `lami.data.provenance`; False for videos that no model made.
+    label: write it into the frames too, readable at their bottom edge.
 
     yuv420p needs even sides: an odd side is extended by repeating its last row or column. The file is written under a
     temporary name beside `path`, which it takes at a successful end; an exception inside the `with` leaves nothing.
@@ -45,12 +48,15 @@ class VideoWriter:
         audio_from: str | Path | None = None,
         metadata: Mapping[str, str] | None = None,
         crf: int = 18,
+        generated: bool = True,
+        label: bool = False,
     ) -> None:
         self.path = Path(path)
         self.rate = Fraction(rate)
         self._audio_from = None if audio_from is None else Path(audio_from)
-        self._metadata = dict(metadata or {})
+        self._metadata = (video_tags() if generated else {}) | dict(metadata or {})
         self._crf = crf
+        self._label = label
         self._gif = self.path.suffix.lower() == ".gif"
         if self.path.suffix.lower() not in WRITABLE_SUFFIXES:
             raise DataError(f"{self.path} cannot be written, use one of {', '.join(sorted(WRITABLE_SUFFIXES))}")
@@ -65,6 +71,8 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         with ExitStack() as stack:  # undoes what was begun if a later step fails
             partial = stack.enter_context(atomic_path(self.path))
+            if self._gif and "comment" in self._metadata:
+                stack.enter_context(gif_comment(partial, self._metadata["comment"]))
             options = {"movflags": "+faststart"} if self.path.suffix.lower() in (".mp4", ".mov") else {}
             self._container = stack.enter_context(av.open(f"file:{partial}", "w", options=options))
             self._container.metadata.update(self._metadata)
@@ -95,6 +103,7 @@ class VideoWriter:
         if time <= self._last:
             raise DataError(f"frame {self._count} of {self.path} is at {time} s, not after the one before it")
 
+        image = draw_label(image) if self._label else image
         frame = _gif_frame(image) if self._gif else _h264_frame(image)
         frame.time_base = self._time_base
         frame.pts = round(time / self._time_base)

@@ -36,7 +36,7 @@ def grid_sample(
         (B, C, h, w) or (B, C, d, h, w) in the dtype of `input`.
 
     Raises:
-        As PyTorch.
+        RuntimeError, ValueError: as PyTorch.
     """
     backend = choose("grid_sample", input.device) if isinstance(input, Tensor) else "reference"
     if backend == "reference" or not _is_fused(input, grid, mode, padding_mode):

@@ -182,7 +182,7 @@ class RunLog:
     def picture(self, step: int, image: NDArray[np.uint8]) -> None:
         """A visual panel, (H, W, 3) RGB."""
         with self._warning():
-            write_image(self.folder / "panels" / f"step-{step:08d}.png", image)
+            write_image(self.folder / "panels" / f"step-{step:08d}.png", image, generated=False)
             for tracker in self._trackers:
                 tracker.picture(step, "panel", image)
 

@@ -14,6 +14,7 @@ from small import small_model
 from lami.animation import animate_file
 from lami.checkpoint import save
 from lami.data import VideoReader, parse_rate, read_image, write_image
+from lami.data.provenance import NOTE, draw_label
 from lami.errors import ConfigError, DataError, LamiError, WeightsUnavailableError
 
 RATE = Fraction(30000, 1001)
@@ -122,6 +123,23 @@ def test_other_containers(checkpoint: Path, files: dict[str, Path], suffix: str)
     animate_file(checkpoint, **files | {"output": output}, selector="fixed", times=(0.4,))
     with VideoReader(output) as result:
         assert len(list(result)) == FRAMES
+
+
+def test_results_say_that_they_were_generated_and_show_it_if_wanted(
+    checkpoint: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    videos = {}
+    for label in (False, True):
+        animate_file(checkpoint, **files, label=label, overwrite=True)
+        with av.open(str(files["output"])) as container:
+            assert container.metadata["comment"] == NOTE
+        with VideoReader(files["output"]) as video:
+            videos[label] = np.stack([frame.image.astype(int) for frame in video])
+        animate_file(checkpoint, files["source"], files["source"], tmp_path / f"{label}.png", label=label)
+    changed = np.abs(videos[True] - videos[False]).mean(axis=(0, 2, 3))  # of each row
+    assert changed[:-16].max() < 4 < 20 < changed[-4:].min()
+    plain, labelled = read_image(tmp_path / "False.png"), read_image(tmp_path / "True.png")
+    assert np.array_equal(labelled, draw_label(plain))
 
 
 def test_a_driving_image_gives_an_image_in_absolute_mode(

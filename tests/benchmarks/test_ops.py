@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.ops import eager, measure, others
 from benchmarks.ops.__main__ import Options, main
-from benchmarks.ops.cases import BACKWARD, BOTH, FORWARD, Case, Other, Size, flat
+from benchmarks.ops.cases import BACKWARD, BOTH, FORWARD, Aim, Case, Other, Size, flat
 from benchmarks.ops.catalogue import NAMES, load
 from benchmarks.ops.inputs import Inputs
 from benchmarks.ops.plan import PARAMETERS, Point, points
@@ -114,17 +114,30 @@ def test_expected_memory_grows_with_the_size_and_costs_none() -> None:
 
 def test_sweep_changes_one_parameter_at_a_time() -> None:
     warp = load("warp")
-    found = points([warp], PARAMETERS)
-    keys = [(point.size, point.dtype, point.channels_last) for point in found]
+    found = points([warp], PARAMETERS, "cpu")
+    keys = [(point.aim.size, point.aim.dtype, point.aim.channels_last) for point in found]
     assert len(keys) == len(set(keys))
     assert [point.named for point in found[:5]] == [True] * 4 + [False]
     for point in found[5:]:
-        assert (point.dtype != "float32") + point.channels_last + (point.size != warp.base) == 1
-    sides = [point.size for point in found if point.name.startswith("side")]
+        aim = point.aim
+        assert (aim.dtype != "float32") + aim.channels_last + (aim.size != warp.base) == 1
+    sides = [point.aim.size for point in found if point.name.startswith("side")]
     assert {size.side for size in sides} == {128, 512, 1024}  # 256 has targets of its own
     assert all(size.flow == size.side // 4 for size in sides)
     assert not any(point.name.startswith("times") for point in found)
-    assert [point.size for point in points([warp], PARAMETERS, base_only=True)] == [warp.base]
+    assert [point.aim.size for point in points([warp], PARAMETERS, "cpu", base_only=True)] == [warp.base]
+
+
+def test_gpus_have_targets_of_their_own() -> None:
+    named = {
+        (point.benchmark.name, point.name): point.aim
+        for point in points(map(load, NAMES), PARAMETERS, "cuda")
+        if point.named
+    }
+    assert named["blend_flow", "B=28, K=10, N=5, 64x64"].both == {"eager": 10, "torch.compile": 3}
+    nhwc = named["warp", "64@256x256, B=16, NHWC bf16"]
+    assert (nhwc.dtype, nhwc.channels_last, nhwc.forward) == ("bfloat16", True, {"copy": 0.85})
+    assert named["motion_path", "image 256x256"].host_us == 60
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "dtype" in load(name).uses])
@@ -132,7 +145,7 @@ def test_features_in_bfloat16_and_channels_last(name: str) -> None:
     """Coordinates stay float32, and the other side computes in float32."""
     size, benchmark = Size(batch=2, side=32, flow=8, times=2, splines=3), load(name)
     rounded, exact = (
-        disagreement(Point(benchmark, "", size, **form).case_to_check(CPU))
+        disagreement(Point(benchmark, "", Aim(size, **form)).case_to_check(CPU))
         for form in ({"dtype": "bfloat16"}, {"channels_last": True})
     )
     assert exact < AGREEMENT["float32"] < rounded < AGREEMENT["bfloat16"]
@@ -146,7 +159,7 @@ def test_all_sides_are_measured_or_missing_with_a_reason() -> None:
     runner = _runner((FORWARD,))
     size = Size(batch=1, times=1, splines=2, side=8, flow=4)
     for name in ("fit_tps", "grid_sample", "tps_grid", "warp"):
-        runner.run(Point(load(name), "small", size))
+        runner.run(Point(load(name), "small", Aim(size)))
     sides = {case.op: set(case.passes[0].sides) for case in runner.cases}
     assert all({"fused", "eager", "copy"} <= found for found in sides.values())
     assert "torch.linalg.solve" in sides["fit_tps"]
@@ -177,7 +190,7 @@ def test_a_copy_moves_half_of_the_bytes_twice() -> None:
 
 def test_nothing_is_begun_after_the_time_budget() -> None:
     runner = _runner((FORWARD,), deadline=0.0)
-    runner.run(Point(load("fit_tps"), "base", SMALL))
+    runner.run(Point(load("fit_tps"), "base", Aim(SMALL)))
     assert not runner.cases
     assert [each.reason for each in runner.left_out] == ["the time budget was spent"]
 

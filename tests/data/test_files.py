@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lami.data.files import check_output, claimed
+from lami.data.files import atomic_path, check_output, claimed
 from lami.errors import DataError
 
 
@@ -55,3 +55,16 @@ def test_no_output_among_the_frames_of_an_input(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="would be among the frames of an input folder"):
             check_output(output, [frames], overwrite=True)
     check_output(frames / "below" / "1.png", [frames])
+
+
+def test_an_interruption_while_the_file_is_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch = Path.touch
+
+    def interrupted(path: Path, mode: int = 0o666, exist_ok: bool = True) -> None:
+        touch(path, mode, exist_ok)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "touch", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "a.mp4"):
+        pass
+    assert list(tmp_path.iterdir()) == []

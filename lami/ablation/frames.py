@@ -1,0 +1,118 @@
+"""Errors frame by frame of finished runs, and how sure a difference between two rows is."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+_RESAMPLES = 2000
+FEWEST_CLIPS = 5
+"""With fewer, resampling says nothing."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A line of `frames.csv`; errors are nan where they were not measured."""
+
+    clip: str
+    number: int
+    errors: Mapping[str, float]
+
+    @property
+    def found(self) -> float:
+        """Keypoints in both images."""
+        points = self.errors["points"] - self.errors["missing"]
+        return points if points > 0 else 0.0
+
+    def share(self, figure: str, reference_protocol: bool) -> tuple[float, float]:
+        """Numerator and denominator that a frame adds to a figure, see `lami.evaluation.summarize`; zeros for none."""
+        errors = self.errors
+        if figure == "akd":
+            if not self.found:
+                return 0.0, 0.0
+            return (
+                (errors["coordinate_distance"], 1.0)
+                if reference_protocol
+                else (
+                    errors["distance"] * self.found,
+                    self.found,
+                )
+            )
+        if figure == "mkr":
+            if not errors["points"] > 0:
+                return 0.0, 0.0
+            missing, points = errors["missing"], errors["points"]
+            return (missing / points, 1.0) if reference_protocol else (missing, points)
+        value = errors["identity" if figure == "aed" else figure]
+        if math.isnan(value):
+            return 0.0, 0.0
+        return (value**2 if figure == "aed" and reference_protocol else value), 1.0
+
+
+def read_frames(run: Path) -> list[Frame]:
+    """Of a run's evaluation."""
+    with (run / "evaluation" / "frames.csv").open(encoding="utf-8", newline="") as file:
+        return [
+            Frame(row.pop("clip"), int(row.pop("frame")), {name: float(text or "nan") for name, text in row.items()})
+            for row in csv.DictReader(file)
+        ]
+
+
+def interval_of_change(
+    before: Sequence[Iterable[Frame]], after: Sequence[Iterable[Frame]], figure: str, reference_protocol: bool
+) -> tuple[float, float] | None:
+    """Between which the relative change of a figure lies in 95 of 100 test sets like this one.
+
+    By the bootstrap over clips (Efron, Annals of Statistics 1979): clips are drawn with replacement, the same for both
+    sides. It knows nothing of what another seed would change.
+
+    Args:
+        before, after: frames of the runs of two rows, of one seed each.
+
+    Returns:
+        None for fewer than `FEWEST_CLIPS` clips, or where a side was not measured.
+    """
+    sides = [_sums_of_clips(runs, figure, reference_protocol) for runs in (before, after)]
+    clips = sorted(sides[0].keys() & sides[1].keys())
+    if len(clips) < FEWEST_CLIPS:
+        return None
+    draws = np.random.default_rng(0).integers(len(clips), size=(_RESAMPLES, len(clips)))
+    first, second = (np.array([side[clip] for clip in clips])[draws].sum(axis=1) for side in sides)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = (second[:, 0] / second[:, 1]) / (first[:, 0] / first[:, 1]) - 1
+    change = change[np.isfinite(change)]
+    if not len(change):
+        return None
+    low, high = np.percentile(change, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _sums_of_clips(runs: Sequence[Iterable[Frame]], figure: str, reference: bool) -> dict[str, tuple[float, float]]:
+    sums: dict[str, tuple[float, float]] = {}
+    for frames in runs:
+        for frame in frames:
+            numerator, denominator = frame.share(figure, reference)
+            if denominator:
+                before = sums.get(frame.clip, (0.0, 0.0))
+                sums[frame.clip] = (before[0] + numerator, before[1] + denominator)
+    return sums
+
+
+def akd_where_all_are_found(rows: Mapping[str, Sequence[Sequence[Frame]]]) -> tuple[dict[str, float], int]:
+    """AKD of each row over the frames in which every run has keypoints, and how many frames these are.
+
+    A row that loses the object in hard frames has a better AKD over its own frames, and a worse MKR.
+    """
+    runs = [run for of_row in rows.values() for run in of_row]
+    common = set.intersection(*({(f.clip, f.number) for f in run if f.found} for run in runs))
+    akd = {}
+    for name, of_row in rows.items():
+        inside = [frame for run in of_row for frame in run if (frame.clip, frame.number) in common]
+        found = sum(frame.found for frame in inside)
+        akd[name] = sum(frame.errors["distance"] * frame.found for frame in inside) / found if found else math.nan
+    return akd, len(common)
