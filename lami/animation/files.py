@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, TypeVar, get_args
 
 from lami.acceleration import Precision
-from lami.animation.animator import AnimatedFrame, Animator, Granularity
+from lami.animation.animator import Animator, Granularity
 from lami.animation.best_frame import find_best_frame
 from lami.animation.chain import ChainWriter
 from lami.animation.letterbox import OutputSize
@@ -45,9 +45,16 @@ logger = logging.getLogger(__name__)
 Audio = Literal["driving", "none"]
 Rate = Fraction | float | str
 """`keep`, or frames a second as in `parse_rate`."""
-Track = Callable[[Iterable[AnimatedFrame], int, str], Iterable[AnimatedFrame]]
+
+Item = TypeVar("Item")
 
 _PANEL_ROWS = 4
+
+
+class Track(Protocol):
+    """Passes on items, frames that are read or made, and may show how far they are, or raise to end the work."""
+
+    def __call__(self, items: Iterable[Item], total: int, description: str, /) -> Iterable[Item]: ...
 
 
 def animate_file(
@@ -102,7 +109,8 @@ def animate_file(
         save_panel: picture to write that shows what is generated between source and driving pose, of a few frames.
         save_chain: the same of the frame that is moved farthest (a picture) or of all frames (a video).
         overwrite: replace outputs that exist.
-        progress: wraps the frames as they are made, given their number and a description.
+        progress: passes on the frames as they are searched and made, given their number and a description; what it
+            raises ends the work.
 
     Returns:
         The path of the output.
@@ -171,7 +179,8 @@ def animate_file(
             reader = video if rate is None else Resampled(video, rate)
             animator = start_animator()
             if best_frame:
-                best = find_best_frame(animator.source.keypoints, animator.detect(video))
+                searched = progress(video, len(video), "searching the best frame")
+                best = find_best_frame(animator.source.keypoints, animator.detect(searched))
                 logger.info("the driving frame nearest to the source's pose is number %d of %d", best, len(video))
                 animator.refer_to(video.frames([best])[0])
             sound = driving if audio == "driving" and isinstance(video, VideoReader) else None

@@ -23,6 +23,7 @@ COMMANDS = {
     "convert": "turn a TPSMM checkpoint into a lami one",
     "export": "write a model as ONNX graphs or torch.export packages",
     "demo": "show what lami does, on generated figures",
+    "web": "open a page in the browser that animates pictures",
     "bench": "measure training steps, animation and the speed of training data",
     "doctor": "print versions, devices and weights, for bug reports",
 }

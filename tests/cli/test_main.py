@@ -302,6 +302,7 @@ def test_animate_live(callee: Callable[..., Mock], capsys: pytest.CaptureFixture
         precision="auto",
         weights_vit=None,
         fusion=None,
+        label=False,
         overwrite=False,
     )
     for driving, option in (("webcam", "--best-frame"), ("webcam", "--fps=5"), ("a.mp4", "--show")):

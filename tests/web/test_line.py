@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from lami.errors import DataError, LamiError
+from lami.model import LAMI
+from lami.web.job import Job, Settings
+from lami.web.limits import Limits
+from lami.web.line import Line
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
+    """Jobs begin their work when this is set."""
+    go = Event()
+    run = Job.run
+
+    def wait_and_run(*arguments: Any) -> None:
+        assert go.wait(30)
+        run(*arguments)
+
+    monkeypatch.setattr(Job, "run", wait_and_run)
+    yield go
+    go.set()
+
+
+def end(job: Job) -> str:
+    return list(job.follow(0.05))[-1].state
+
+
+def test_one_after_the_other(line: Line, held: Event, picture: Path, driving: Path) -> None:
+    jobs = [line.join(owner, picture, driving, Settings())[1] for owner in ("a", "b", "c")]
+    assert [line.ahead(job) for job in jobs] == [0, 1, 2]
+    held.set()
+    assert [end(job) for job in jobs] == ["done"] * 3
+    assert [line.ahead(job) for job in jobs] == [0, 0, 0]
+    ended = [job.ended for job in jobs]
+    assert ended == sorted(ended)
+
+
+def test_a_full_line_says_so(line: Line, held: Event, picture: Path, driving: Path, folder: Path) -> None:
+    for owner in ("a", "b", "c"):
+        line.join(owner, picture, driving, Settings())
+    with pytest.raises(LamiError, match="the queue is full, 3 animations come first; try again"):
+        line.join("d", picture, driving, Settings())
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_one_for_each_visitor(line: Line, held: Event, picture: Path, driving: Path) -> None:
+    _, first = line.join("a", picture, driving, Settings())
+    with pytest.raises(LamiError, match="in the queue already"):
+        line.join("a", picture, driving, Settings())
+    line.cancel("a")
+    assert end(first) == "cancelled"
+    line.join("a", picture, driving, Settings())
+
+
+def test_cancelling_is_for_the_own_job_alone(line: Line, held: Event, picture: Path, driving: Path) -> None:
+    _, mine = line.join("a", picture, driving, Settings())
+    _, other = line.join("b", picture, driving, Settings())
+    line.cancel("a")
+    held.set()
+    assert (end(mine), end(other)) == ("cancelled", "done")
+
+
+def test_limits_are_checked_before_anything_is_kept(line: Line, picture: Path, folder: Path) -> None:
+    with pytest.raises(DataError, match="does not move"):
+        line.join("a", picture, picture, Settings())
+    assert not list(folder.iterdir())
+
+
+def test_results_are_found_until_they_are_old(line: Line, picture: Path, driving: Path, folder: Path) -> None:
+    name, job = line.join("a", picture, driving, Settings())
+    assert end(job) == "done"
+    line.sweep(time.monotonic())
+    assert line.find(name) is job
+    assert job.video.exists()
+    line.sweep(time.monotonic() + 61 * 60)
+    with pytest.raises(DataError, match="not there any more"):
+        line.find(name)
+    assert not list(folder.iterdir())
+
+
+def test_unfinished_jobs_have_no_result_and_failed_ones_are_forgotten(
+    line: Line, held: Event, picture: Path, driving: Path
+) -> None:
+    name, job = line.join("a", picture, driving, Settings(strength=-1.0))
+    with pytest.raises(DataError, match="not there any more"):
+        line.find(name)
+    line.sweep(time.monotonic() + 1e6)
+    assert line.ahead(job) == 0
+    assert line._jobs
+    held.set()
+    assert end(job) == "failed"
+    line.sweep(time.monotonic())
+    assert not line._jobs
+
+
+def test_the_end_of_the_line_ends_its_jobs(model: LAMI, picture: Path, driving: Path, folder: Path) -> None:
+    with Line(model, Limits(), folder, "fp32") as line:
+        jobs = [line.join(owner, picture, driving, Settings())[1] for owner in ("a", "b")]
+    assert [job.progress.state for job in jobs] == ["cancelled"] * 2
+    assert not list(folder.iterdir())
