@@ -330,6 +330,7 @@ def test_animate_pairs(callee: Callable[..., Mock]) -> None:
         audio="driving",
         fps="keep",
         size="model",
+        label=False,
         batch_size=2,
         device="auto",
         precision="auto",
