@@ -37,7 +37,7 @@ $(STAMP): pyproject.toml setup.py $(wildcard csrc/*.h csrc/*.cpp csrc/*/*)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 # What builds the native libraries comes first and is then used in place, or pip would fetch a second torch for it.
 	$(BIN)/python -m pip install $(TORCH) "setuptools>=77" ninja "pybind11>=2.13"
-	$(BIN)/python -m pip install $(TORCH) --no-build-isolation --editable ".[dev,bench,docs]"
+	$(BIN)/python -m pip install $(TORCH) --no-build-isolation --editable ".[dev,bench,docs,web]"
 	@touch $@
 
 demo: install

@@ -152,7 +152,7 @@ def _offer(examples: Sequence[Example], picture: gr.Image, movement: gr.Video) -
 
 
 def _more_settings(model: LAMI) -> list[gr.components.Component]:
-    """Frames a second, size, selector, times, steadiness, best frame."""
+    """Frames a second, size, selector, times, steadiness, best frame, label."""
     interpolation = model.interpolation
     height, width = model.config.image_size
     with gr.Row():
@@ -194,7 +194,10 @@ def _more_settings(model: LAMI) -> list[gr.components.Component]:
             info="Follow: measure changes from the video frame whose pose is nearest to the picture's.",
             elem_id="best-frame",
         )
-    return [fps, size, selector, times, steady, best_frame]
+        label = gr.Checkbox(
+            False, label="Visible note", info="Writes into the frames that they are generated.", elem_id="label"
+        )
+    return [fps, size, selector, times, steady, best_frame, label]
 
 
 def _modes(model: LAMI) -> list[tuple[str, str]]:

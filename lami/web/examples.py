@@ -35,7 +35,7 @@ def write_examples(folder: Path) -> list[Example]:
         clip = figures.clip(n)
         frames = clip.frames(range(_FRAMES))
         videos.append(folder / f"movement-{n + 1}.mp4")
-        with VideoWriter(videos[-1], clip.rate) as writer:
+        with VideoWriter(videos[-1], clip.rate, generated=False) as writer:
             for frame in frames:
                 writer.write(frame)
         movements.append(np.concatenate([frames[n] for n in _PREVIEWED], axis=1))
@@ -43,7 +43,7 @@ def write_examples(folder: Path) -> list[Example]:
     for number, (figure, video) in enumerate(((0, 0), (2, 1), (3, 0)), start=1):
         picture, preview = folder / f"figure-{number}.png", folder / f"example-{number}.jpg"
         image = figures.clip(figure).frames([0])[0]
-        write_image(picture, image)
-        write_image(preview, np.concatenate([image, movements[video]], axis=1))
+        write_image(picture, image, generated=False)
+        write_image(preview, np.concatenate([image, movements[video]], axis=1), generated=False)
         examples.append(Example(picture, videos[video], preview))
     return examples

@@ -38,6 +38,7 @@ class Handlers:
         times: list[float] | None,
         steady: bool,
         best_frame: bool,
+        label: bool,
         request: gr.Request,
     ) -> Iterator[Update]:
         """Move the picture as the video shows. Gives the status, again and again, and at last the videos."""
@@ -55,6 +56,7 @@ class Handlers:
                 fps="keep" if fps == "keep" else float(fps),
                 best_frame=best_frame,
                 size=size,  # type: ignore[arg-type]
+                label=label,
             )
             yield _beginning("Reading the files ...")
             yield from self._follow(request.session_hash or "", Path(picture), Path(movement), settings)

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 
+_OPEN = ("waiting", "running")
 _SEEN_RATE = Fraction(25)
 """Of the video that keeps driving frames as the model saw them, and is looked up by their numbers."""
 _LONGEST = 1920
@@ -56,6 +57,7 @@ class Settings:
     fps: Fraction | float | Literal["keep"] = "keep"
     best_frame: bool = True
     size: OutputSize = "model"
+    label: bool = False
 
     @property
     def rate(self) -> float | None:
@@ -128,25 +130,20 @@ class Job:
             if self._progress.state == "waiting":
                 self._end("cancelled")
 
-    def follow(self, patience: float = 0.5) -> Iterator[Progress]:
-        """Progress whenever it changes or `patience` seconds have passed, and last the end.
+    def follow(self, pause: float = 0.25) -> Iterator[Progress]:
+        """Progress every `pause` seconds, and last the end as soon as it comes.
 
         A job that nobody follows any more is cancelled.
         """
         try:
-            progress = self.progress
-            while progress.state in ("waiting", "running"):
+            while (progress := self.progress).state in _OPEN:
                 yield progress
-                progress = self._progress_after(progress, patience)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._progress.state not in _OPEN, pause)
             yield progress
         finally:
-            if self.progress.state in ("waiting", "running"):
+            if self.progress.state in _OPEN:
                 self.cancel()
-
-    def _progress_after(self, shown: Progress, patience: float) -> Progress:
-        with self._changed:
-            self._changed.wait_for(lambda: self._progress is not shown, patience)
-            return self._progress
 
     def run(self, model: LAMI, precision: Precision = "auto") -> None:
         """Animate. However it ends, the state says so; unless it is done, no file is left."""
@@ -175,7 +172,7 @@ class Job:
         chosen = self.settings
         if chosen.selector == "fixed" and chosen.times is not None and len(chosen.times) != 1:
             raise ConfigError("a fixed choice takes exactly one time; tick one, or let the best match be chosen")
-        with VideoWriter(self.trace.seen, _SEEN_RATE) as seen:
+        with VideoWriter(self.trace.seen, _SEEN_RATE, generated=False) as seen:
 
             def watch(items: Iterable[Item], total: int, doing: str) -> Iterator[Item]:
                 for item in self._count(items, total, doing):
@@ -195,6 +192,7 @@ class Job:
                 best_frame=chosen.best_frame and chosen.mode == "relative",
                 fps=chosen.fps,
                 size=chosen.size,
+                label=chosen.label,
                 batch_size=_BATCH,
                 precision=precision,
                 progress=watch,

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from unittest.mock import Mock, call, create_autospec
+from unittest.mock import MagicMock, Mock, call, create_autospec
 
 import pytest
 import torch
@@ -18,8 +18,10 @@ import lami
 from lami.animation import PairResult, Smoothing
 from lami.cli.main import COMMANDS, main
 from lami.configs import load_config
+from lami.demo import WEIGHTS
 from lami.errors import LamiError
 from lami.evaluation import Report
+from lami.web.limits import Limits
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +71,7 @@ def test_help_is_light(arguments: list[str]) -> None:
     assert answer.stdout.startswith(f"usage: lami {'' if arguments == ['--help'] else arguments[0]}")
     imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
     assert "lami.cli.main" in imported
-    assert not imported & {"torch", "numpy", "timm", "cv2", "av"}
+    assert not imported & {"torch", "numpy", "timm", "cv2", "av", "gradio"}
 
 
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -402,3 +404,20 @@ def test_only_the_first_process_reports(
     monkeypatch.setenv("RANK", rank)
     main(["convert", "a", "b"])
     assert logging.getLogger("lami.anything").getEffectiveLevel() == level
+
+
+def test_web(callee: Callable[..., Mock], capsys: pytest.CaptureFixture[str]) -> None:
+    load = callee("lami.animation.loading", "load_with_options")
+    running, serve = callee("lami.web.server", "running"), callee("lami.web.server", "serve")
+    running.return_value = MagicMock()
+    running.return_value.__enter__.return_value = "http://127.0.0.1:7860/"
+    main(["web"])
+    load.assert_called_once_with(WEIGHTS, "auto", None, None, None, precision="auto")
+    running.assert_called_once_with(load.return_value, Limits(), "127.0.0.1", None, "auto", True)
+    serve.assert_called_once_with("http://127.0.0.1:7860/", "127.0.0.1")
+    main(["web", "--checkpoint", "a", "--host", "0.0.0.0", "--port", "80", "--precision", "fp32", "--max-waiting", "2"])
+    running.assert_called_with(load.return_value, Limits(waiting=2), "0.0.0.0", 80, "fp32", False)
+    with pytest.raises(SystemExit) as stop:
+        main(["web", "--max-seconds", "0"])
+    assert stop.value.code == 2
+    assert "the limit of seconds must be a number above 0" in capsys.readouterr().err
