@@ -28,13 +28,15 @@ def data(folder: Path, readme: Path) -> str:
 
 
 def ablation(folder: Path, readme: Path) -> str:
-    """The summary of each study."""
+    """The summary of each study, with its pictures."""
     parts = []
     for path in sorted(folder.glob("*/ablation/*/summary.md")):
         link = path.parent.relative_to(readme.parent).as_posix()
         parts += [f"### {path.parent.name}, {path.relative_to(folder).parts[0]}", path.read_text().strip()]
-        parts += [f"![AKD by displacement]({link}/displacement.png)", f"![Losses]({link}/curves.png)"]
-        parts += [f"Numbers: [{link}]({link})."]
+        for name, title in (("displacement.png", "AKD by displacement"), ("curves.png", "Losses by step")):
+            if (path.parent / name).is_file():
+                parts.append(f"![{title}]({link}/{name})")
+        parts.append(f"Numbers: [{link}]({link}).")
     return "\n\n".join(parts) or "Not measured yet."
 
 

@@ -184,3 +184,12 @@ def test_tables_of_training_animation_and_data(tmp_path: Path) -> None:
     assert "| 0 (in the training process) | 2 | 5 (2.5x) |" in told["data"]
     assert "| KB read a pair | 2 | 2 |" in told["data"]
     assert system.ablation(tmp_path, tmp_path / "README.md") == "Not measured yet."
+    study = tmp_path / "cpu-2core" / "ablation" / "actions"
+    study.mkdir(parents=True)
+    (study / "summary.md").write_text("| TPSMM | 2.0 |\n")
+    (study / "displacement.png").touch()
+    text = system.ablation(tmp_path, tmp_path / "README.md")
+    assert text.startswith(
+        "### actions, cpu-2core\n\n| TPSMM | 2.0 |\n\n![AKD by displacement](cpu-2core/ablation/actions/"
+    )
+    assert "Losses" not in text
