@@ -55,7 +55,10 @@ def texts(readme: Path, folder: Path) -> dict[Path, str]:
     for name, tell in SECTIONS.items():
         begin, end = BEGIN.format(name), END.format(name)
         section = f"{begin}\n\n{tell(folder, readme)}\n\n{end}"
-        text = re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _, made=section: made, text, flags=re.DOTALL)
+        marks = f"{re.escape(begin)}.*?{re.escape(end)}"
+        text, count = re.subn(marks, lambda _, made=section: made, text, flags=re.DOTALL)
+        if count != 1:
+            raise ValueError(f"{readme} must have the marks {begin} and {end} once; put them where the tables belong")
     everything = {
         path.with_suffix(".md"): tables.everything(Run.model_validate_json(path.read_text()), path.name)
         for path in latest(folder)

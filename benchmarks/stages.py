@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.ops.tables import table
-from lami.ablation.frames import Frame, by_displacement, interval_of_change, read_frames
+from lami.ablation.frames import Frame, between, by_displacement, interval_of_change, read_frames
 from lami.ablation.plots import draw_displacement
 from lami.checkpoint import load, save
 from lami.configs import load_config
@@ -84,14 +84,10 @@ def _rows(figures: dict[str, dict[str, float]], frames: dict[str, list[Frame]]) 
         change = {name: interval_of_change([frames[first]], [of_mode], name, False) for name in known}
         displacement = []
         for each in bins[mode]:
-            pair = [_between(frames[m], each.start, each.stop) for m in (first, mode)]
+            pair = [between(frames[m], each.start, each.stop, each.last) for m in (first, mode)]
             displacement.append(vars(each) | {"change": interval_of_change([pair[0]], [pair[1]], "akd", False)})
         rows[mode] = {"figures": known, "change": change, "displacement": displacement}
     return rows
-
-
-def _between(frames: list[Frame], start: float, stop: float) -> list[Frame]:
-    return [frame for frame in frames if start <= frame.errors["displacement"] <= stop]
 
 
 def _markdown(summary: dict[str, Any]) -> str:
@@ -102,17 +98,23 @@ def _markdown(summary: dict[str, Any]) -> str:
         [mode, *(_cell(name, row["figures"][name], first["figures"][name], row["change"][name]) for name in names)]
         for mode, row in rows.items()
     ]
-    bins = [f"{each['start']:.0f} to {each['stop']:.0f} pixels" for each in first["displacement"]]
+    # Where a mode has no keypoints its bin is missing.
+    starts = sorted({(each["start"], each["stop"]) for row in rows.values() for each in row["displacement"]})
+    known = {mode: {each["start"]: each for each in row["displacement"]} for mode, row in rows.items()}
+    before = next(iter(known.values()))
     displacement = [
         [
             mode,
             *(
-                _cell("akd", each["akd"], before["akd"], each["change"])
-                for each, before in zip(row["displacement"], first["displacement"], strict=True)
+                _cell("akd", of_mode[start]["akd"], before[start]["akd"], of_mode[start]["change"])
+                if start in of_mode and start in before
+                else "-"
+                for start, _ in starts
             ),
         ]
-        for mode, row in rows.items()
+        for mode, of_mode in known.items()
     ]
+    bins = [f"{start:.0f} to {stop:.0f} pixels" for start, stop in starts]
     return "\n\n".join(
         [
             f"{summary['frames']} frames; in brackets the change against a single stage and its 95 % interval over "

@@ -41,12 +41,12 @@ def ablation(folder: Path, readme: Path) -> str:
 
 
 def _newest(folder: Path, kind: str) -> list[Path]:
-    """Files of the last date and commit of each device: names are `<date>-<commit>`, and perhaps `-<settings>`."""
+    """Of each device the files of the commit that was measured last."""
     found = []
     for device in sorted({path.parent for path in folder.glob(f"*/{kind}/*.json")}):
-        paths = sorted(device.glob("*.json"))
-        run = paths[-1].stem.split("-")[:2]
-        found += [path for path in paths if path.stem.split("-")[:2] == run]
+        machines = {path: json.loads(path.read_text())["machine"] for path in sorted(device.glob("*.json"))}
+        last = max(machines.values(), key=lambda machine: machine["date"])
+        found += [path for path, machine in machines.items() if machine["commit"] == last["commit"]]
     return found
 
 

@@ -61,9 +61,12 @@ def loaded_from_elsewhere(site: Path) -> list[str]:
 
 
 def main() -> int:
+    zensical = Path(sys.executable).parent / "zensical"
+    if not zensical.is_file():
+        print("the documentation needs pip install 'lami[docs]'", file=sys.stderr)
+        return 1
     stage()
     shutil.rmtree(SITE, ignore_errors=True)
-    zensical = Path(sys.executable).parent / "zensical"
     command = [zensical, "build", "--strict", "--clean"]
     built = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     print(built.stdout, end="")

@@ -31,6 +31,11 @@ class Frame:
         points = self.errors["points"] - self.errors["missing"]
         return points if points > 0 else 0.0
 
+    @property
+    def displacement(self) -> float:
+        """Pixels that the keypoints have moved since the source; nan where that is not known."""
+        return self.errors["displacement"]
+
     def share(self, figure: str, reference_protocol: bool) -> tuple[float, float]:
         """Numerator and denominator that a frame adds to a figure, see `lami.evaluation.summarize`; zeros for none."""
         errors = self.errors
@@ -122,37 +127,46 @@ def akd_where_all_are_found(rows: Mapping[str, Sequence[Sequence[Frame]]]) -> tu
 
 @dataclass(frozen=True)
 class Bin:
-    """Frames whose driving pose is about as far from the source's: range in pixels, AKD, and number of frames."""
+    """Frames whose driving pose is about as far from the source's.
+
+    Attributes:
+        start, stop: range of the displacement in pixels; the end belongs to the last bin alone.
+        akd: over these frames.
+        frames: their number.
+    """
 
     start: float
     stop: float
+    last: bool
     akd: float
     frames: int
 
 
 def by_displacement(rows: Mapping[str, Sequence[Sequence[Frame]]], bins: int = _BINS) -> dict[str, list[Bin]]:
-    """AKD of each row over frames that are about as far from the source's pose; the same bins for all rows."""
-    frames = {
-        name: [
-            (frame.errors["displacement"], frame.errors["distance"], frame.found)
-            for run in of_row
-            for frame in run
-            if frame.found and not math.isnan(frame.errors["displacement"])
-        ]
-        for name, of_row in rows.items()
-    }
-    moved = sorted(displacement for of_row in frames.values() for displacement, _, _ in of_row)
+    """AKD of each row over frames that are about as far from the source's pose; the same bins for all rows.
+
+    Bins in which a row has no keypoints are missing there.
+    """
+    frames = {name: [frame for run in of_row for frame in run if frame.found] for name, of_row in rows.items()}
+    moved = sorted(f.displacement for of_row in frames.values() for f in of_row if not math.isnan(f.displacement))
     if not moved:
         return {}
     # Quantiles: as many frames in each. Equal ones, as of clips that stand still, share a bin.
     edges = sorted({moved[round(i * (len(moved) - 1) / bins)] for i in range(bins + 1)})
+    if len(edges) == 1:
+        edges *= 2
     found: dict[str, list[Bin]] = {}
     for name, of_row in frames.items():
         found[name] = []
         for start, stop in pairwise(edges):
-            last = stop == edges[-1]
-            inside = [(akd, n) for d, akd, n in of_row if start <= d < stop or (last and d == stop)]
-            points = sum(n for _, n in inside)
+            inside = between(of_row, start, stop, last=stop == edges[-1])
+            points = sum(frame.found for frame in inside)
             if points:
-                found[name].append(Bin(start, stop, sum(akd * n for akd, n in inside) / points, len(inside)))
+                akd = sum(frame.errors["distance"] * frame.found for frame in inside) / points
+                found[name].append(Bin(start, stop, stop == edges[-1], akd, len(inside)))
     return found
+
+
+def between(frames: Iterable[Frame], start: float, stop: float, last: bool) -> list[Frame]:
+    """Those of a bin."""
+    return [frame for frame in frames if start <= frame.displacement < stop or (last and frame.displacement == stop)]

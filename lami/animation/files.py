@@ -19,7 +19,7 @@ from lami.animation.loading import load_with_options
 from lami.animation.modes import Mode
 from lami.animation.panel import draw_panel
 from lami.animation.pipeline import read_ahead, write_behind
-from lami.animation.pose import tell_distance
+from lami.animation.pose import tell_farthest
 from lami.animation.smoothing import Smoothing
 from lami.configs.schema import Fusion, Selector
 from lami.data import (
@@ -207,12 +207,7 @@ def animate_file(
                         strips.add(result.moved, f"frame {number}", time)
                     if number in wanted:
                         shown[f"frame {number}"] = result.moved
-    tell_distance(
-        "the pose distance between the source and the farthest that it was moved",
-        animator.farthest_distance,
-        animator.model.seen_poses,
-        "expect flaws there, or move less (--strength)",
-    )
+    tell_farthest(animator.farthest_distance, animator.model.seen_poses)
     if panel is not None:
         write_image(panel, draw_panel(animator.source, list(shown.values()), times, list(shown)))
     return output

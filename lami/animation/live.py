@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import statistics
@@ -22,6 +23,7 @@ from lami.animation.letterbox import OutputSize
 from lami.animation.loading import load_with_options
 from lami.animation.modes import Mode
 from lami.animation.pipeline import read_ahead
+from lami.animation.pose import tell_farthest
 from lami.animation.smoothing import Smoothing
 from lami.configs.schema import Fusion, Selector
 from lami.data import WRITABLE_SUFFIXES, Frame, VideoWriter, check_output, read_image
@@ -88,6 +90,8 @@ def animate_live(
         if output.suffix.lower() not in WRITABLE_SUFFIXES:
             raise DataError(f"{output} is no name of a video; use one of {', '.join(sorted(WRITABLE_SUFFIXES))}")
         check_output(output, (Path(source), Path(checkpoint)), overwrite)
+        if output.suffix.lower() == ".gif":
+            raise DataError(f"{output}: gif has too few times for a recording; write an mp4, and convert that")
         window = _Window("lami") if show else None
         image = read_image(source)
         model = load_with_options(checkpoint, device, times, selector, weights_vit, fusion, precision)
@@ -120,6 +124,10 @@ def animate_live(
                         break
             except KeyboardInterrupt:
                 logger.info("the recording was ended")
+            finally:
+                if window is not None:
+                    window.close()
+        tell_farthest(animator.farthest_distance, model.seen_poses)
         logger.info("%s: %.0f ms from a frame to its image (median)", output, 1000 * statistics.median(latencies))
     return output
 
@@ -138,6 +146,7 @@ class _Window:
 
     def __init__(self, title: str) -> None:
         self._title = title
+        self._seen = False
         if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise ConfigError("there is no display to show a window on; leave out --show, the video is written anyway")
         try:
@@ -150,6 +159,17 @@ class _Window:
 
     def show(self, image: np.ndarray) -> bool:
         """Whether to go on."""
-        cv2.imshow(self._title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        pressed = cv2.waitKey(1) & 0xFF
-        return pressed not in (_ESCAPE, ord("q")) and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
+        try:
+            cv2.imshow(self._title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+            pressed = cv2.waitKey(1) & 0xFF
+            visible = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error:  # some builds have it for a window that was closed
+            return False
+        closed = self._seen and not visible  # other builds never tell
+        self._seen = self._seen or visible
+        return pressed not in (_ESCAPE, ord("q")) and not closed
+
+    def close(self) -> None:
+        """Take it away, if it is still there."""
+        with contextlib.suppress(cv2.error):
+            cv2.destroyWindow(self._title)

@@ -41,7 +41,7 @@ class KeypointTransfer:
         self.mode = mode
         self.strength = strength
         self.start_distance: float | None = None
-        """Between source and reference, see `pose_distance`; None without one."""
+        """In mode relative between source and reference, see `pose_distance`; None without one."""
         self._avd = model.avd
         self._seen = model.seen_poses
         self._source = kp_source
@@ -52,6 +52,8 @@ class KeypointTransfer:
         """Take the keypoints (1, K, N, 2) of this driving frame as the one that shows the source's own pose."""
         self._reference = kp_reference
         self._scale = relative_scale(self._source, kp_reference)
+        if self.mode != "relative":
+            return
         self.start_distance = pose_distance(self._source, kp_reference)
         tell_distance(
             "the pose distance between source and reference frame",

@@ -34,6 +34,12 @@ def pose_distance(kp_first: Tensor, kp_second: Tensor) -> float:
     return float(pose_distances(*(keypoints.detach().reshape(1, 1, -1, 2) for keypoints in (kp_first, kp_second))))
 
 
+def tell_farthest(distance: float, seen: SeenPoses | None) -> None:
+    """Log how far the source was moved, and warn where training saw hardly any like it."""
+    what = "the pose distance between the source and the farthest that it was moved"
+    tell_distance(what, distance, seen, "expect flaws there, or move less (--strength)")
+
+
 def tell_distance(what: str, distance: float, seen: SeenPoses | None, advice: str) -> None:
     """Log a pose distance beside those of training, and warn with advice if it is larger than nearly all of them.
 

@@ -14,6 +14,7 @@ from lami.errors import DataError
 
 _NAME = re.compile(r"webcam(?::(\d+))?")
 _USUAL_RATE = 30
+_HIGHEST_RATE = 1000
 
 
 class Camera(Protocol):
@@ -46,18 +47,25 @@ class Webcam:
         level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # our sentence says it all
         try:
             self._capture = cv2.VideoCapture(number)
+            opened = self._capture.isOpened()
+        except cv2.error:  # of numbers that no computer has
+            opened = False
         finally:
             cv2.utils.logging.setLogLevel(level)
-        if not self._capture.isOpened():
+        if not opened:
             raise DataError(
                 f"camera {number} cannot be opened; connect it, close other programs that use it, see that you may "
                 "read it (on Linux /dev/video*), or name another as webcam:N"
             )
-        self.rate = Fraction(round(self._capture.get(cv2.CAP_PROP_FPS)) or _USUAL_RATE)
+        rate = self._capture.get(cv2.CAP_PROP_FPS)  # drivers tell anything
+        self.rate = Fraction(round(rate) if 1 <= rate <= _HIGHEST_RATE else _USUAL_RATE)
 
     def read(self) -> np.ndarray | None:
         """The next frame, uint8 (H, W, 3) RGB; None where the camera gives no more."""
-        found, image = self._capture.read()
+        try:
+            found, image = self._capture.read()
+        except cv2.error:
+            return None
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if found else None
 
     def close(self) -> None:

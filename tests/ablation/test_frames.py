@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lami.ablation.frames import Frame, akd_where_all_are_found, interval_of_change, read_frames
+from lami.ablation.frames import (
+    Bin,
+    Frame,
+    akd_where_all_are_found,
+    between,
+    by_displacement,
+    interval_of_change,
+    read_frames,
+)
 from lami.evaluation.metrics import FrameErrors, KeypointErrors, summarize
 
 NAN = math.nan
@@ -63,6 +71,21 @@ def test_akd_where_all_are_found() -> None:
     losing = [frame("a", 0, distance=2.0), frame("a", 1, missing=4)]
     akd, count = akd_where_all_are_found({"careful": [careful], "losing": [losing]})
     assert (akd, count) == ({"careful": 1.0, "losing": 2.0}, 1)
+
+
+def test_equal_displacements_share_a_bin() -> None:
+    frames = [frame("a", number, distance=number + 1.0, displacement=3.0) for number in range(4)]
+    assert by_displacement({"a": [frames]}) == {"a": [Bin(3.0, 3.0, True, 2.5, 4)]}
+
+
+def test_a_frame_at_an_edge_is_in_one_bin() -> None:
+    frames = [frame("a", number, displacement=float(number)) for number in range(9)]
+    lost = [frame("a", number, missing=4, displacement=float(number)) for number in range(3)] + frames[3:]
+    rows = by_displacement({"a": [frames], "lost": [lost]}, bins=2)
+    assert sum(each.frames for each in rows["a"]) == 9
+    assert [each.start for each in rows["lost"]] == [each.start for each in rows["a"]]
+    for each in rows["a"]:
+        assert len(between(frames, each.start, each.stop, each.last)) == each.frames
 
 
 def test_reading(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -114,6 +116,7 @@ def test_a_slow_reader_gets_the_newest_item() -> None:
         ({"granularity": "clip"}, ConfigError, "hysteresis"),
         ({"seconds": 0}, ConfigError, "seconds must be above 0"),
         ({"output": "out.png"}, DataError, "no name of a video"),
+        ({"output": "out.gif"}, DataError, "gif has too few times for a recording; write an mp4"),
         ({"source": "none.png"}, DataError, "none.png"),
         ({"camera": FakeCamera(0)}, DataError, "no frames"),
     ],
@@ -154,6 +157,31 @@ def test_a_window_shows_the_result_until_escape(arguments: dict[str, Any], monke
     assert len(check_video(arguments["output"])) == len(shown) == 3
 
 
+@pytest.mark.parametrize("visible", [[1.0, 1.0, 0.0], [1.0, 1.0, cv2.error("NULL guiReceiver")]])
+def test_closing_the_window_ends_the_recording(
+    arguments: dict[str, Any], visible: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = Mock(side_effect=visible)
+    show_windows(monkeypatch, answers)
+    animate_live(camera=FakeCamera(), show=True, **arguments)
+    assert len(check_video(arguments["output"])) == answers.call_count == 3
+
+
+def test_a_window_that_cannot_tell_whether_it_is_there_stays(
+    arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show_windows(monkeypatch, Mock(return_value=-1.0))
+    animate_live(camera=FakeCamera(), show=True, seconds=0.5, **arguments)
+    assert len(check_video(arguments["output"])) > 1
+
+
+def show_windows(monkeypatch: pytest.MonkeyPatch, visible: Mock) -> None:
+    monkeypatch.setenv("DISPLAY", ":0")
+    for name, answer in (("namedWindow", None), ("imshow", None), ("waitKey", -1), ("destroyWindow", None)):
+        monkeypatch.setattr(cv2, name, Mock(return_value=answer))
+    monkeypatch.setattr(cv2, "getWindowProperty", visible)
+
+
 def test_names_of_cameras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert [camera_number(name) for name in ("webcam", "webcam:3", Path("webcam:0"))] == [0, 3, 0]
@@ -163,11 +191,15 @@ def test_names_of_cameras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_camera_that_is_not_there(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(DataError, match="camera 99 cannot be opened"):
-        Webcam(99)
+    for number in (99, 10**11):
+        with pytest.raises(DataError, match=f"camera {number} cannot be opened"):
+            Webcam(number)
 
 
-def test_a_camera_gives_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("told", "rate"), [(0.0, 30), (math.nan, 30), (math.inf, 30), (-1.0, 30), (1e7, 30), (59.94, 60)]
+)
+def test_a_camera_gives_rgb(told: float, rate: int, monkeypatch: pytest.MonkeyPatch) -> None:
     class Capture:
         def __init__(self, number: int) -> None: ...
 
@@ -175,7 +207,7 @@ def test_a_camera_gives_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
             return True
 
         def get(self, what: int) -> float:
-            return 0.0
+            return told
 
         def read(self) -> tuple[bool, np.ndarray]:
             return True, np.full((2, 2, 3), (1, 2, 3), np.uint8)
@@ -185,4 +217,4 @@ def test_a_camera_gives_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
     image = camera.read()
     assert image is not None
     assert image[0, 0].tolist() == [3, 2, 1]
-    assert camera.rate == 30
+    assert camera.rate == rate

@@ -115,8 +115,8 @@ def test_growth_is_fitted_to_the_upper_half_and_marked() -> None:
 def test_report_writes_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="the extra lami[bench] is not installed")
     readme, folder = tmp_path / "README.md", tmp_path / "results"
-    marks = [mark.format(name) for name in ("ops", "training") for mark in (report.BEGIN, report.END)]
-    readme.write_text("before\n{}\nold\n{}\nbetween\n{}\nold\n{}\nafter\n".format(*marks))
+    marks = [mark.format(name) for name in report.SECTIONS for mark in (report.BEGIN, report.END)]
+    readme.write_text("before\n" + "\nold\n".join(marks) + "\nafter\n")
     cases = [case(b, {"fused": side(b), "eager": side(2 * b)}) for b in (1, 2, 4)]
     path = run(*cases).save(folder / "cpu-2core" / "0.1.0" / "ops")
     assert report.main(["--check"], readme, folder) == 1
@@ -126,7 +126,7 @@ def test_report_writes_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[
     text = readme.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert f"between\n{marks[2]}\n\nNot measured yet.\n\n{marks[3]}" in text
+    assert f"{marks[2]}\n\nNot measured yet.\n\n{marks[3]}" in text
     assert "2.0x" in text
     assert all(picture.stat().st_size > 1000 for picture in report.plots(path))
     newer = run(*cases[:2], date="2026-02-01T00:00:00Z").save(folder / "cpu-2core" / "0.2.0" / "ops")
@@ -175,7 +175,8 @@ def test_tables_of_training_animation_and_data(tmp_path: Path) -> None:
     ):
         folder = tmp_path / "cpu-2core" / kind
         folder.mkdir(parents=True)
-        (folder / "20260101-1111111-old.json").write_text("never read")
+        older = machine | {"commit": "f" * 40, "date": "2026-01-01 23:00:00"}
+        (folder / "20260102-fffffff.json").write_text(json.dumps({"machine": older}))
         (folder / "20260102-0000000.json").write_text(json.dumps(found))
     told = {name: report.SECTIONS[name](tmp_path, tmp_path / "README.md") for name in ("training", "animation", "data")}
     assert "| ours | 2.00 (2.00 to 2.00) | 4.00 | 2.00x (2.00 to 3.20) | 1 | 25 % |" in told["training"]
