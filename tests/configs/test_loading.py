@@ -167,11 +167,13 @@ def test_missing_file_names_the_nearest_preset() -> None:
         load_config("somewhere/taich.yaml")
 
 
-def test_example_of_the_readme(tmp_path: Path) -> None:
-    [example] = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    config = load_config(write(tmp_path / "mine.yaml", example))
-    assert (config.data.root, config.training.output) == ("my-data", "runs/mine")
-    assert config.data.augmentation == load_config("taichi").data.augmentation
+def test_examples_of_the_training_guide(tmp_path: Path) -> None:
+    examples = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)
+    trial, real = (load_config(write(tmp_path / "mine.yaml", example)) for example in examples)
+    assert (trial.data.root, trial.data.frame_shape, trial.training.output) == ("packed", None, "runs/mine")
+    assert trial.model == load_config("actions").model
+    assert (real.data.root, real.training.output) == ("packed", "runs/real")
+    assert real.data.augmentation == load_config("vox").data.augmentation
 
 
 def test_presets_are_plain_yaml() -> None:
