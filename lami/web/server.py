@@ -52,6 +52,8 @@ def running(
         ConfigError: Gradio is not installed, or the page cannot listen at host and port.
         WeightsUnavailableError: the selector's transformer cannot be had.
     """
+    if port is not None and not 1 <= port <= 65535:
+        raise ConfigError(f"the port must be a number from 1 to 65535, got {port}; choose another --port")
     if find_spec("gradio") is None:
         raise ConfigError('the page needs Gradio, which is not installed; install it with pip install "lami[web]"')
     if model.interpolation.enabled:

@@ -20,6 +20,12 @@ def test_missing_gradio_is_said(model: LAMI, monkeypatch: pytest.MonkeyPatch) ->
         pass
 
 
+@pytest.mark.parametrize("port", [-1, 0, 65536])
+def test_ports_that_do_not_exist(model: LAMI, port: int) -> None:
+    with pytest.raises(ConfigError, match=rf"from 1 to 65535, got {port}; choose"), server.running(model, port=port):
+        pass
+
+
 @pytest.mark.parametrize(
     ("host", "loopback"),
     [
