@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from small import small_model
 
+from lami.errors import DataError
 from lami.web.job import FAULT, Settings
 from lami.web.limits import Limits
 from lami.web.line import Line
@@ -52,3 +53,23 @@ def test_examples_stay(picture: Path, driving: Path) -> None:
         _offer([Example(picture, driving, picture)], gradio.Image(), gradio.Video())
     kept = set().union(*(block.keep_in_cache for block in page.blocks.values()))
     assert {str(picture), str(driving)} <= kept
+
+
+def test_results_that_are_removed_while_somebody_looks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lami.web import handlers
+
+    line = Line(small_model(), Limits(), folder)
+    found = [SimpleNamespace()]
+
+    def find(name: str) -> Any:
+        if not found:
+            raise DataError("this animation is not there any more; animate again")
+        return found.pop()
+
+    def fail(*arguments: Any) -> None:
+        raise DataError(f"{folder} cannot be read")
+
+    monkeypatch.setattr(line, "find", find)
+    monkeypatch.setattr(handlers, "look_inside", fail)
+    with pytest.raises(gradio.Error, match="not there any more"):
+        handlers.Handlers(line).inspect("name", 1)
