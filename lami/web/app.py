@@ -141,6 +141,7 @@ def _offer(examples: Sequence[Example], picture: gr.Image, movement: gr.Video) -
         layout="gallery",
         elem_id="examples",
     )
+    gallery.keep_in_cache.update(path for pair in files for path in pair)  # for the next visitor
     gallery.click(
         lambda number: files[number],
         gallery,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,10 @@ import numpy as np
 from lami.errors import DataError, LamiError
 from lami.web import words
 from lami.web.inside import look_inside
-from lami.web.job import Job, Settings
+from lami.web.job import FAULT, Job, Settings
 from lami.web.line import Line
+
+logger = logging.getLogger(__name__)
 
 Update = tuple[Any, ...]
 """Status, result, comparison, download, number of the frame to look at, name of the job."""
@@ -47,10 +50,11 @@ class Handlers:
                 missing = "picture" if picture is None else "video of a movement"
                 raise DataError(f"there is no {missing} yet; choose one, or take an example")
             # Gradio has checked the choices, and lami checks them again.
+            between = self._line.model.interpolation.enabled  # hidden fields send their values, too
             settings = Settings(
                 mode=mode,  # type: ignore[arg-type]
-                times=tuple(sorted(times)) if times else None,
-                selector=selector or None,  # type: ignore[arg-type]
+                times=tuple(sorted(times)) if times and between else None,
+                selector=(selector or None) if between else None,  # type: ignore[arg-type]
                 granularity="hysteresis" if steady else "frame",
                 strength=strength,
                 fps="keep" if fps == "keep" else float(fps),
@@ -64,6 +68,11 @@ class Handlers:
             sentence = words.sentence(error)
             yield _only(words.status("error", sentence))
             raise gr.Error(sentence, print_exception=False) from error
+        except Exception as error:
+            logger.exception("an animation could not begin")
+            sentence = words.sentence(LamiError(FAULT))
+            yield _only(words.status("error", sentence))
+            raise gr.Error(sentence, print_exception=False) from error
 
     def cancel(self, request: gr.Request) -> None:
         """End what the visitor has in the line."""
@@ -74,7 +83,12 @@ class Handlers:
         try:
             if not name:
                 raise DataError("there is no animation to look into yet; press Animate first")
-            inside = look_inside(self._line.model, self._line.find(name), round(number) - 1)
+            job = self._line.find(name)
+            try:
+                inside = look_inside(self._line.model, job, round(number) - 1)
+            except DataError:
+                self._line.find(name)  # says so where it was removed meanwhile
+                raise
         except LamiError as error:
             raise gr.Error(words.sentence(error), print_exception=False) from error
         return inside.strip, inside.motion, inside.contributions

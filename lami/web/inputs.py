@@ -24,6 +24,8 @@ def unopened(field: Field) -> Field:
     async def move_file(place: str | Path | None) -> str | None:
         if str(place).partition(":")[0].lower() in ("http", "https"):
             raise gr.Error("this page takes files, no addresses; upload the file itself", print_exception=False)
+        if place is not None and not Path(place).is_file():  # Gradio could not remove a folder again
+            raise gr.Error("this is no file that was uploaded; upload it again", print_exception=False)
         return await move(place)
 
     field.preprocess = take  # type: ignore[method-assign]

@@ -39,6 +39,7 @@ _LONGEST = 1920
 """Pixels of the longer side of results that are as large as the picture: more than that few browsers play well."""
 _BATCH = 8
 """Frames between looks at whether the job was cancelled."""
+FAULT = "something went wrong on the server, whose log says more; try other settings"
 
 
 class JobCancelledError(LamiError):
@@ -97,6 +98,9 @@ class Job:
         source, driving: files, of which the job takes copies.
         settings: see `Settings`.
         folder: new folder for all files of the job.
+
+    Raises:
+        DataError: the picture is damaged. OSError: the files cannot be copied.
     """
 
     def __init__(self, owner: str, source: Path, driving: Path, settings: Settings, folder: Path) -> None:
@@ -104,8 +108,12 @@ class Job:
         self.owner = owner
         self.settings = settings
         self.folder = folder
-        self.source = _copy_picture(source, folder, settings.size)
-        self._driving = Path(shutil.copyfile(driving, folder / f"driving{driving.suffix}"))
+        try:
+            self.source = _copy_picture(source, folder, settings.size)
+            self._driving = Path(shutil.copyfile(driving, folder / f"driving{driving.suffix}"))
+        except BaseException:
+            self.remove()
+            raise
         self._names = {self.source: source.name, self._driving: driving.name}
         self.video = folder / "lami-animation.mp4"
         self.comparison = folder / "lami-side-by-side.mp4"
@@ -160,7 +168,7 @@ class Job:
             self.error, state = in_names(str(error), self._names), "failed"
         except Exception:
             logger.exception("an animation failed")
-            self.error, state = "something went wrong on the server, whose log says more; try other settings", "failed"
+            self.error, state = FAULT, "failed"
         with self._changed:
             self._end(state)
 
@@ -246,7 +254,8 @@ def _copy_picture(source: Path, folder: Path, size: OutputSize) -> Path:
         scale = _LONGEST / max(image.shape[:2])
         if scale < 1:
             target = target.with_suffix(".png")
-            write_image(target, resize(image, *(round(side * scale) for side in image.shape[:2])))
+            smaller = resize(image, *(max(1, round(side * scale)) for side in image.shape[:2]))
+            write_image(target, smaller, generated=False)
             return target
     return Path(shutil.copyfile(source, target))
 

@@ -36,6 +36,8 @@ class Line:
         self._jobs: dict[str, Job] = {}
         """By name, in the order in which they came."""
         self._lock = Lock()
+        self._checking = Lock()
+        """Held while files are judged and copied, which may take the memory of a large picture."""
         self._closing = Event()
         self._worker = ThreadPoolExecutor(1, "lami web")
         self._sweeper = Thread(target=self._sweep_now_and_then, name="lami web sweeper", daemon=True)
@@ -62,16 +64,19 @@ class Line:
 
         Raises:
             DataError: the files are not what they should be, or beyond the limits.
-            LamiError: the line is full, or the owner is in it already.
+            LamiError: the line is full, the owner is in it already, or the files cannot be copied.
         """
         self._check_room(owner)  # before work that would be in vain
         try:
-            self.limits.check_source(source)
-            self.limits.check_driving(driving, settings.rate)
+            with self._checking:
+                self.limits.check_source(source)
+                self.limits.check_driving(driving, settings.rate)
+                name = uuid4().hex
+                job = Job(owner, source, driving, settings, self._folder / name)
         except DataError as error:
             raise DataError(in_names(str(error), {source: source.name, driving: driving.name})) from error
-        name = uuid4().hex
-        job = Job(owner, source, driving, settings, self._folder / name)
+        except OSError as error:
+            raise LamiError(f"the server cannot keep the files ({error.strerror}); try again later") from error
         try:
             with self._lock:
                 self._check_room_locked(owner)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Event
+from threading import Event, current_thread, main_thread
 from types import FrameType
 
 from lami.acceleration import Precision
@@ -52,11 +52,14 @@ def running(
         ConfigError: Gradio is not installed, or the page cannot listen at host and port.
         WeightsUnavailableError: the selector's transformer cannot be had.
     """
+    if port is not None and not 1 <= port <= 65535:
+        raise ConfigError(f"the port must be a number from 1 to 65535, got {port}; choose another --port")
     if find_spec("gradio") is None:
         raise ConfigError('the page needs Gradio, which is not installed; install it with pip install "lami[web]"')
     if model.interpolation.enabled:
         model.vit()  # rather now than in somebody's first animation
     with ExitStack() as stack:
+        stack.enter_context(_sigterm_exits())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lami-web-"))).resolve()
         stack.enter_context(_environment(_silence(folder)))
         # Gradio looks at the environment when it is imported, too.
@@ -133,6 +136,23 @@ def _silence(folder: Path) -> dict[str, str]:
         "NO_PROXY": without_proxy,
         "no_proxy": without_proxy,
     }
+
+
+@contextmanager
+def _sigterm_exits() -> Iterator[None]:
+    """SIGTERM unwinds the stack, so that files go, too; only the main thread can see to that."""
+    if current_thread() is not main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -84,6 +84,11 @@ def test_large_pictures_give_results_that_browsers_play(start: Any, tmp_path: Pa
     assert read_image(start(source=tmp_path / "large.png", size="model").source).shape == (1000, 4000, 3)
 
 
+def test_thin_pictures_keep_a_pixel(start: Any, tmp_path: Path) -> None:
+    write_image(tmp_path / "thin.png", quarters(1, 5000))
+    assert read_image(start(source=tmp_path / "thin.png", size="source").source).shape == (1, 1920, 3)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -3,9 +3,12 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from inputs.media import write_video
+from PIL import Image
 
+from lami.data import VideoWriter
 from lami.errors import ConfigError, DataError
 from lami.web.limits import Limits
 
@@ -64,3 +67,33 @@ def test_pixels(tmp_path: Path) -> None:
     large = write_video(tmp_path / "large.mp4", frames=1, size=(2308, 4096))
     with pytest.raises(DataError, match="4096x2308 pixels, more than 4K"):
         Limits().check_driving(large)
+
+
+def test_pixels_of_pictures(tmp_path: Path) -> None:
+    Image.new("L", (5000, 5000)).save(tmp_path / "large.png")
+    with pytest.raises(DataError, match="5000x5000 pixels, more than 4K"):
+        Limits().check_source(tmp_path / "large.png")
+
+
+@pytest.mark.parametrize(("side", "message"), [(3100, "3100x3100 pixels"), (8, "has 4 frames, and this page takes up")])
+def test_animated_pictures_are_judged_before_they_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int, message: str
+) -> None:
+    frames = [Image.new("L", (side, side), 50 * n) for n in range(4)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:], duration=20)
+    monkeypatch.setattr("lami.web.limits.open_moving", lambda path: pytest.fail("it was decoded"))
+    with pytest.raises(DataError, match=message):
+        Limits(seconds=0.05).check_driving(tmp_path / "moving.gif")
+
+
+def test_frames_are_counted_whatever_rate_is_declared(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "slow.mkv", Fraction(1)) as writer:
+        for n in range(400):
+            writer.write(np.full((32, 32, 3), n % 256, np.uint8), Fraction(n, 500))
+    with pytest.raises(DataError, match="would give 400 frames"):
+        Limits(seconds=3).check_driving(tmp_path / "slow.mkv")
+
+
+def test_folders_are_no_files(picture: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder; choose a video"):
+        Limits().check_driving(tmp_path)

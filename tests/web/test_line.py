@@ -7,7 +7,9 @@ from threading import Event
 from typing import Any
 
 import pytest
+from inputs.media import quarters
 
+from lami.data import write_image
 from lami.errors import DataError, LamiError
 from lami.model import LAMI
 from lami.web.job import Job, Settings
@@ -106,4 +108,25 @@ def test_the_end_of_the_line_ends_its_jobs(model: LAMI, picture: Path, driving: 
     with Line(model, Limits(), folder, "fp32") as line:
         jobs = [line.join(owner, picture, driving, Settings())[1] for owner in ("a", "b")]
     assert [job.progress.state for job in jobs] == ["cancelled"] * 2
+    assert not list(folder.iterdir())
+
+
+def test_a_damaged_picture_leaves_nothing(line: Line, driving: Path, folder: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "half.jpg"
+    write_image(damaged, quarters(900, 600))
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"^half\.jpg is not an image"):
+        line.join("a", damaged, driving, Settings(size="source"))
+    assert not list(folder.iterdir())
+
+
+def test_a_full_disk_is_said(
+    line: Line, picture: Path, driving: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*paths: Path) -> None:
+        raise OSError(28, "No space left on device", str(driving))
+
+    monkeypatch.setattr("lami.web.job.shutil.copyfile", fail)
+    with pytest.raises(LamiError, match=r"cannot keep the files \(No space left on device\)"):
+        line.join("a", picture, driving, Settings())
     assert not list(folder.iterdir())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -17,6 +19,21 @@ def test_missing_gradio_is_said(model: LAMI, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(server, "find_spec", find)
     with pytest.raises(ConfigError, match=r'pip install "lami\[web\]"'), server.running(model):
+        pass
+
+
+def test_sigterm_unwinds_while_the_page_starts() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit), server._sigterm_exits():
+        assert signal.getsignal(signal.SIGTERM) is not before  # or the next line would end the tests
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.sigtimedwait([], 1)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65536])
+def test_ports_that_do_not_exist(model: LAMI, port: int) -> None:
+    with pytest.raises(ConfigError, match=rf"from 1 to 65535, got {port}; choose"), server.running(model, port=port):
         pass
 
 
