@@ -16,8 +16,8 @@ from lami.web.line import Line
 
 _CONSENT = (
     "Use pictures only of people who agreed. The result says in its metadata that it was made by lami. "
-    "Videos may last {seconds:g} seconds, files have {megabytes:g} MB. They go to no other computer, and are removed "
-    "after {minutes:g} minutes."
+    "Videos may last {seconds:g} seconds, files have {megabytes:g} MB. They go to no other computer; what was uploaded "
+    "and made is removed after {minutes:g} minutes."
 )
 _RATES = (10, 12, 15, 24, 25, 30, 50, 60)
 _SMALL = 256

@@ -15,6 +15,8 @@ from lami.model import LAMI
 from lami.web.job import Job, Settings, in_names
 from lami.web.limits import Limits
 
+_KEPT = 20
+"""Animations that have ended and are kept on disk; the oldest go first."""
 _SECONDS_BETWEEN_SWEEPS = 30.0
 
 
@@ -82,9 +84,13 @@ class Line:
                 self._check_room_locked(owner)
                 self._jobs[name] = job
                 self._worker.submit(job.run, self.model, self._precision)
+                ended = [key for key, other in self._jobs.items() if other.ended is not None]
+                dropped = [self._jobs.pop(key) for key in ended[: max(0, len(ended) - _KEPT)]]
         except LamiError:
             job.remove()
             raise
+        for old in dropped:
+            old.remove()
         return name, job
 
     def ahead(self, job: Job) -> int:

@@ -54,6 +54,20 @@ def test_a_full_line_says_so(line: Line, held: Event, picture: Path, driving: Pa
     assert len(list(folder.iterdir())) == 3
 
 
+def test_the_oldest_results_make_room(
+    line: Line, picture: Path, driving: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lami.web.line._KEPT", 1)
+    names = []
+    for owner in ("a", "b", "c"):
+        name, job = line.join(owner, picture, driving, Settings())
+        assert end(job) == "done"
+        names.append(name)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names[1:])
+    with pytest.raises(DataError, match="not there any more"):
+        line.find(names[0])
+
+
 def test_one_for_each_visitor(line: Line, held: Event, picture: Path, driving: Path) -> None:
     _, first = line.join("a", picture, driving, Settings())
     with pytest.raises(LamiError, match="in the queue already"):
