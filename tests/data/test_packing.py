@@ -39,8 +39,9 @@ def frame_folders(root: Path, clips: int = 6, frames: int = 4, size: tuple[int, 
     """`root/train/c<i>` and one clip in `root/test`, as png files of noise."""
     for clip in range(clips):
         for frame in range(frames):
-            write_image(root / "train" / f"c{clip}" / f"{frame}.png", noise(10 * clip + frame, size))
-    write_image(root / "test" / "t" / "0.png", noise(1000, size))
+            image = noise(10 * clip + frame, size)
+            write_image(root / "train" / f"c{clip}" / f"{frame}.png", image, generated=False)
+    write_image(root / "test" / "t" / "0.png", noise(1000, size), generated=False)
     return root
 
 
