@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def _newest(folder: Path, kind: str) -> list[Path]:
     return found
 
 
-def _sections(folder: Path, kind: str, readme: Path, tell: Any) -> str:
+def _sections(folder: Path, kind: str, readme: Path, tell: Callable[[dict[str, Any]], str]) -> str:
     parts = []
     for path in _newest(folder, kind):
         found = json.loads(path.read_text())
@@ -77,7 +77,7 @@ def _training(found: dict[str, Any]) -> str:
     rows = []
     for side in found["sides"]:
         seconds = statistics.median(side["seconds"])
-        rows.append([side["name"], _spread(side["seconds"], ""), f"{found['batch_size'] / seconds:.2f}"])
+        rows.append([side["name"], _spread(side["seconds"]), f"{found['batch_size'] / seconds:.2f}"])
         rows[-1] += ["" if side is naive else _faster(naive["seconds"], side["seconds"])]
         rows[-1] += [f"{side['peak_bytes'] / 1e6:.0f}"]
         rows[-1] += ["" if side is naive else f"{100 * side['peak_bytes'] / naive['peak_bytes']:.0f} %"]
@@ -94,7 +94,7 @@ def _animation(found: dict[str, Any]) -> str:
             seconds = statistics.median(side["seconds"])
             rows.append([f"{case['size']}", f"{len(case['times'])}", side["name"], f"{1 / seconds:.2f}"])
             rows[-1] += ["" if side is naive else _faster(naive["seconds"], side["seconds"])]
-            rows[-1] += [_spread([1e3 * each for each in side["latency"]], ""), f"{side['peak_bytes'] / 1e6:.0f}"]
+            rows[-1] += [_spread([1e3 * each for each in side["latency"]]), f"{side['peak_bytes'] / 1e6:.0f}"]
             rows[-1] += [f"{255 * side['difference']:.2f}", f"{side['other_times']:.0%}"]
     head = ["size", "times", "", "frames a second", "faster (p20 to p80)", "ms for one frame (p20 to p80)", "peak MB"]
     return table([*head, "difference, of 255", "other times"], rows)
@@ -122,10 +122,10 @@ def _data(found: dict[str, Any]) -> str:
     return "Pairs a second, augmented as for training:\n\n" + table(["processes that load", *roots], rows)
 
 
-def _spread(values: Sequence[float], unit: str) -> str:
+def _spread(values: Sequence[float]) -> str:
     low, middle, high = percentiles(list(values))
     digits = 2 if middle < 10 else 0
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}){unit}"
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def _faster(naive: Iterable[float], ours: Iterable[float]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
@@ -37,6 +39,18 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 2),
         "versions": _versions(),
     }
+
+
+def command_line() -> str:
+    """What started this process, as one would type it."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None:  # python -m
+        program = ["python", "-m", spec.name.removesuffix(".__main__")]
+    elif sys.argv[0].endswith(".py"):
+        program = ["python", sys.argv[0]]
+    else:
+        program = [Path(sys.argv[0]).name]
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 def device_name(device: torch.device) -> str:

@@ -17,7 +17,6 @@ from lami.interpolation import (
     eq4_cost,
     generate_candidates,
     interpolate_background,
-    move_through_times,
     pick,
     transfer_from,
 )
@@ -250,7 +249,7 @@ class LAMI(Networks):
         kp_source = kp_source.expand_as(kp_driving)
         chosen = self._candidate_times(times, b)
         to_source, to_candidate = self._split_background(background, chosen)
-        images, keypoints, motion = move_through_times(self, source, kp_source, kp_driving, chosen, to_source)
+        images, keypoints, motion = generate_candidates(self, source, kp_source, kp_driving, chosen, to_source)
         cost = None
         if chosen.shape[1] > 1:
             if cls_source is None:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import statistics
 import subprocess
-import sys
 from pathlib import Path
 
 import torch
 
-from lami.environment import describe_machine
+from lami.environment import command_line, describe_machine
 
 _CLOCKS = {"clocks.sm": "sm", "clocks.mem": "memory", "clocks.max.sm": "sm, highest"}
 
 
 def describe(device: torch.device) -> dict[str, object]:
     """The fields of a run that tell where it ran, with what, and how it was started."""
-    command = shlex.join([Path(sys.executable).name, *_program(), *sys.argv[1:]])
-    facts = describe_machine(device) | {"command": command, "driver": None, "clocks_mhz": cpu_clocks()}
+    facts = describe_machine(device) | {"command": command_line(), "driver": None, "clocks_mhz": cpu_clocks()}
     if device.type == "cuda" and (answer := _nvidia_smi(device, "driver_version", *_CLOCKS)) is not None:
         facts["driver"] = answer[0]
         facts["clocks_mhz"] |= {
@@ -43,12 +40,6 @@ def cpu_clocks() -> dict[str, float]:
     except OSError:
         found = []
     return {"cpu": statistics.median(map(float, found))} if found else {}
-
-
-def _program() -> list[str]:
-    """A module that Python was told to run, or a file."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return [sys.argv[0]] if spec is None else ["-m", spec.name.removesuffix(".__main__")]
 
 
 def _nvidia_smi(device: torch.device, *fields: str) -> list[str] | None:

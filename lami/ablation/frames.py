@@ -42,14 +42,9 @@ class Frame:
         if figure == "akd":
             if not self.found:
                 return 0.0, 0.0
-            return (
-                (errors["coordinate_distance"], 1.0)
-                if reference_protocol
-                else (
-                    errors["distance"] * self.found,
-                    self.found,
-                )
-            )
+            if reference_protocol:
+                return errors["coordinate_distance"], 1.0
+            return errors["distance"] * self.found, self.found
         if figure == "mkr":
             if not errors["points"] > 0:
                 return 0.0, 0.0

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +21,7 @@ from lami.checkpoint import load, pick_device
 from lami.configs.schema import Config
 from lami.data.files import atomic_path
 from lami.data.synthetic import SyntheticFigures
-from lami.environment import describe_machine
+from lami.environment import command_line, describe_machine
 from lami.errors import CheckpointError, ConfigError
 from lami.model import LAMI
 from lami.models import check_image_size, size_multiple
@@ -166,7 +164,7 @@ def bench_animate(
         cases += [_measure(model, TIMES[count], frames, rounds, compile) for count in sorted(set(times))]
     result = AnimateBenchmark(
         machine=machine,
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=command_line(),
         settings={
             "weights": "random" if isinstance(target, Config) else target.name,
             "model": model.config.model_dump(mode="json", exclude={"image_size"}),

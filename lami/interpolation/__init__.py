@@ -1,7 +1,7 @@
 """Images between source and driving pose: candidates (Eq. 1 to 3), the time selector (Eq. 4), the second stage."""
 
 from lami.interpolation.background import interpolate_background
-from lami.interpolation.candidates import generate_candidates, move_through_times
+from lami.interpolation.candidates import generate_candidates
 from lami.interpolation.selector import Hysteresis, eq4_cost, pick
 from lami.interpolation.transfer import transfer_from
 
@@ -10,7 +10,6 @@ __all__ = [
     "eq4_cost",
     "generate_candidates",
     "interpolate_background",
-    "move_through_times",
     "pick",
     "transfer_from",
 ]

@@ -16,19 +16,6 @@ def generate_candidates(
     times: Tensor,
     background: Tensor | None = None,
     dropout: ContributionDropout | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Interpolated images (B, T, 3, H, W) in [0, 1] and their keypoints (B, T, K, N, 2); see `move_through_times`."""
-    return move_through_times(networks, source, kp_source, kp_driving, times, background, dropout)[:2]
-
-
-def move_through_times(
-    networks: Networks,
-    source: EncodedImage,
-    kp_source: Tensor,
-    kp_driving: Tensor,
-    times: Tensor,
-    background: Tensor | None = None,
-    dropout: ContributionDropout | None = None,
 ) -> tuple[Tensor, Tensor, Motion]:
     """Interpolated images, their keypoints, and the motion that made them; the source is encoded once for all times.
 

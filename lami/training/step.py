@@ -219,7 +219,7 @@ class TrainingStep:
         to_source = None
         if background is not None:
             to_source, _ = interpolate_background(background, times, interpolation.background)
-        images, keypoints = generate_candidates(self.model, source, kp_source, kp_driving, times, to_source)
+        images, keypoints, _ = generate_candidates(self.model, source, kp_source, kp_driving, times, to_source)
         cls = self.vit(images.flatten(0, 1)).cls.unflatten(0, images.shape[:2])
         return times[pick(eq4_cost(real_vit.cls[:batch], cls, keypoints, kp_driving))][:, None]
 
@@ -239,7 +239,7 @@ class TrainingStep:
         if to_source is not None:
             to_image, second = interpolate_background(to_source, time, model.interpolation.background)
             to_start = second[:, 0]
-        images, keypoints = generate_candidates(model, encoded, kp_from, kp_to, time, to_image, state.dropout)
+        images, keypoints, _ = generate_candidates(model, encoded, kp_from, kp_to, time, to_image, state.dropout)
         image, kp_start = images[:, 0], keypoints[:, 0]
         if model.interpolation.keypoints == "redetect":
             with _frozen_statistics(model.keypoint_detector):

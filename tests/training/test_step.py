@@ -232,10 +232,10 @@ def interpolated(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
     calls: list[dict[str, Tensor]] = []
 
     def recorded(networks: LAMI, source: Any, kp_source: Tensor, kp_driving: Tensor, times: Tensor, *rest: Any) -> Any:
-        images, keypoints = generate_candidates(networks, source, kp_source, kp_driving, times, *rest)
+        images, keypoints, motion = generate_candidates(networks, source, kp_source, kp_driving, times, *rest)
         images = images.detach().requires_grad_(torch.is_grad_enabled())
         calls.append({"times": times, "keypoints": keypoints, "images": images})
-        return images, keypoints
+        return images, keypoints, motion
 
     monkeypatch.setattr(step_module, "generate_candidates", recorded)
     return calls

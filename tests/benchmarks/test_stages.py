@@ -1,0 +1,41 @@
+"""The summary of one set of weights used in several ways."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("matplotlib", reason="the plot of the summary needs matplotlib")
+
+from benchmarks import stages
+from lami.ablation.frames import Frame
+
+
+def frames(distance: float, lost: int = 0) -> list[Frame]:
+    """Six clips of eight frames; in the first `lost` ones of each no keypoint is found."""
+    return [
+        Frame(
+            f"clip{clip}",
+            number,
+            {
+                "points": 4.0,
+                "missing": 4.0 if number < lost else 0.0,
+                "distance": distance * (1 + number),
+                "displacement": float(number),
+            },
+        )
+        for clip in range(6)
+        for number in range(8)
+    ]
+
+
+def test_changes_and_bins_that_a_mode_lacks() -> None:
+    made = {"single stage": frames(1.0), "two stages": frames(0.5, lost=4)}
+    rows = stages._rows({mode: {"akd": 4.5, "l1": float("nan")} for mode in made}, made)
+    assert rows["two stages"]["figures"] == {"akd": 4.5}
+    last = rows["two stages"]["displacement"][-1]
+    assert last["change"] == pytest.approx((-0.5, -0.5))
+    assert len(rows["single stage"]["displacement"]) > len(rows["two stages"]["displacement"])
+    text = stages._markdown({"frames": 48, "rows": rows})
+    lines = [line for line in text.splitlines() if line.startswith("| two stages")]
+    assert "| - |" in lines[1]
+    assert "(-50.0%, -50.0% to -50.0%)" in lines[1]
