@@ -32,12 +32,12 @@ class Options:
         ops: which benchmarks, all by default.
         device: cpu or cuda.
         threads: of the CPU; all cores by default.
-        parameters: to vary around the base: batch, side, splines, times, channels, dtype, layout.
+        parameters: to vary around the base: dtype, layout, splines, times, channels, batch, side.
         passes: forward, backward and "forward + backward".
         quick: base cases only, three windows, no torch.compile.
         full: no time budget, and torch.compile on CPUs too.
         budget: minutes, after which no case is begun.
-        windows: of at least 100 ms, for each side of a case.
+        windows: of at least 100 ms, for each side of a case; half as many for sizes around the base.
         memory: gigabytes that eager PyTorch may need for a case; a quarter of the device's memory by default.
         output: folder of the result, benchmarks/results/<device>/<version>/ops by default.
     """
@@ -49,7 +49,7 @@ class Options:
     passes: tuple[str, ...] = PASSES
     quick: bool = False
     full: bool = False
-    budget: float = 25.0
+    budget: float = 30.0
     windows: int = 7
     memory: float | None = None
     output: Path | None = None

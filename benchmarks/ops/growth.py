@@ -14,6 +14,8 @@ PARAMETERS = {"batch": "batch", "times": "times", "splines": "splines", "side": 
 LINEAR = 1.05
 """An exponent above it is marked: more than proportional."""
 SIDES = ("fused", "eager")
+LIMIT = "copy"
+"""Of as many bytes as a pass has to move: its growth is that of the memory, from caches to what lies beyond them."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Growth:
     Attributes:
         parameter: of `PARAMETERS`.
         values: of batch, times, splines, pixels or channels, ascending.
-        time: by side, milliseconds.
+        time: by side, milliseconds; of `LIMIT` too, where it was measured.
         memory: by side, bytes.
     """
 
@@ -73,11 +75,15 @@ def _longest(cases: list[CaseResult], parameter: str) -> list[CaseResult]:
 
 def _growth(op: str, parameter: str, cases: list[CaseResult]) -> Growth:
     values = [float(case.size[parameter]) for case in cases]
-    sides = {side: [case.passes[-1].sides[side] for case in cases] for side in SIDES}
+    passes = [case.passes[-1] for case in cases]
+    sides = {side: [each.sides[side] for each in passes] for side in SIDES}
+    time = {side: [each.median_ms for each in found] for side, found in sides.items()}
+    if all(LIMIT in each.sides for each in passes):
+        time[LIMIT] = [each.sides[LIMIT].median_ms for each in passes]
     return Growth(
         op=op,
         parameter=parameter,
         values=[value**2 for value in values] if parameter == "side" else values,
-        time={side: [each.median_ms for each in found] for side, found in sides.items()},
+        time=time,
         memory={side: [float(each.peak_bytes) for each in found] for side, found in sides.items()},
     )

@@ -11,14 +11,16 @@ from benchmarks.ops.cases import Aim, Benchmark, Case
 from benchmarks.ops.inputs import Inputs
 
 SWEEPS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-    "batch": ((1, 16, 64), (2, 8, 32)),
-    "side": ((128, 256, 512), (1024,)),
     "splines": ((1, 4, 32), (2, 8, 16)),
     "times": ((1, 5, 9), (2, 7)),
     "channels": ((1, 16, 256), (4, 32)),
+    "batch": ((1, 16, 64), (2, 8, 32)),
+    "side": ((128, 256, 512), (1024,)),
 }
-"""Values of each parameter around the base, those measured first and those that fill the gaps."""
-PARAMETERS = (*SWEEPS, "dtype", "layout")
+"""Values of each parameter around the base, those measured first and those that fill the gaps; what takes longest comes
+last."""
+BASE = "base"
+PARAMETERS = ("dtype", "layout", *SWEEPS)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def points(
         for benchmark in benchmarks
         for name, aim in (benchmark.cuda if device_type == "cuda" else benchmark.cpu).items()
     ]
-    bases = [Point(benchmark, "base", Aim(benchmark.base)) for benchmark in benchmarks]
+    bases = [Point(benchmark, BASE, Aim(benchmark.base)) for benchmark in benchmarks]
     if base_only:
         return bases
     swept = [

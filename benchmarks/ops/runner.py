@@ -13,7 +13,7 @@ from torch._functorch import config as functorch_config
 from benchmarks.ops import measure, results
 from benchmarks.ops.cases import BOTH, FORWARD, Case, Other, flat
 from benchmarks.ops.others import copy
-from benchmarks.ops.plan import Point
+from benchmarks.ops.plan import BASE, Point
 from lami.bench.memory import peak_bytes
 from lami.ops._backend import choose
 
@@ -32,6 +32,7 @@ class Runner:
 
     Attributes:
         passes: names of those to measure.
+        windows: of each side; sizes around the base get half as many.
         memory: gigabytes that eager PyTorch may need for a case.
         compile: also torch.compile of eager PyTorch, for bases and cases with targets of their own.
         deadline: on `time.monotonic`; cases after it are left out.
@@ -127,17 +128,18 @@ class Runner:
         limit = copy(moved, self.device)
         runs["copy"] = measure.passes(limit.function, limit.arguments)[FORWARD]()
         wanted = point.aim.forward if name == FORWARD else point.aim.both
+        windows = self.windows if point.named or point.name == BASE else max(3, self.windows // 2)
         return results.Pass(
             name=name,
-            sides={side: self._side(runs[side], seconds) for side, seconds in self._seconds(runs).items()},
+            sides={side: self._side(runs[side], seconds) for side, seconds in self._seconds(runs, windows).items()},
             bytes_moved=moved,
             wanted={"eager": 1.0, **wanted},
             wanted_memory=None if name == FORWARD else point.aim.memory,
             wanted_host_us=point.aim.host_us if name == FORWARD else None,
         )
 
-    def _seconds(self, runs: dict[str, measure.Run]) -> dict[str, list[float]]:
-        return measure.interleaved(runs, self.device, self.window, self.windows)
+    def _seconds(self, runs: dict[str, measure.Run], windows: int) -> dict[str, list[float]]:
+        return measure.interleaved(runs, self.device, self.window, windows)
 
     def _side(self, run: measure.Run, seconds: list[float]) -> results.Side:
         p20, median, p80 = (1e3 * value for value in measure.percentiles(seconds))

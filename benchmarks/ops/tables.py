@@ -143,15 +143,15 @@ def _ranges(cases: list[CaseResult]) -> str:
 
 
 def _growth(found: list[Growth], stem: Path) -> str:
-    """Exponents of ours, and of eager in brackets."""
+    """Exponents of ours, and of others in brackets."""
 
     def cell(each: Growth | None, what: str) -> str:
         if each is None:
             return "-"
-        ours, eager = (each.exponent(getattr(each, what)[side]) for side in ("fused", "eager"))
-        text = "-" if ours is None else f"{ours:.2f}"
-        beside = "-" if eager is None else f"{eager:.2f}"
-        return f"**{text}** ({beside})" if ours is not None and ours > LINEAR else f"{text} ({beside})"
+        exponents = {side: each.exponent(costs) for side, costs in getattr(each, what).items()}
+        ours, *others = ("-" if exponent is None else f"{exponent:.2f}" for exponent in exponents.values())
+        beside = f"({', '.join(others)})"
+        return f"**{ours}** {beside}" if (exponents["fused"] or 0) > LINEAR else f"{ours} {beside}"
 
     parameters = [name for name in PARAMETERS if any(each.parameter == name for each in found)]
     head = ["op", *(f"{what}, {PARAMETERS[name]}" for name in parameters for what in ("time", "memory"))]
@@ -161,8 +161,9 @@ def _growth(found: list[Growth], stem: Path) -> str:
         for op in dict.fromkeys(each.op for each in found)
     ]
     said = (
-        "Growth: exponents of time and peak memory, ours and in brackets eager's, fitted by least squares to the upper "
-        f"half of the sizes of the last pass; above {LINEAR}, more than proportional, ours is bold."
+        "Growth: exponents of time and peak memory, fitted by least squares to the upper half of the sizes of the last "
+        "pass: ours, and in brackets eager's and, of time, that of copying as many bytes as have to move, which grows "
+        f"faster than they do where they outgrow the caches. Above {LINEAR}, more than proportional, ours is bold."
     )
     plots = f"Growth of [time]({stem}-time.png) and [memory]({stem}-memory.png) by size."
     return "\n\n".join([said, table(head, rows), plots])

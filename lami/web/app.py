@@ -153,7 +153,7 @@ def _offer(examples: Sequence[Example], picture: gr.Image, movement: gr.Video) -
 
 
 def _more_settings(model: LAMI) -> list[gr.components.Component]:
-    """Frames a second, size, selector, times, steadiness, best frame, label."""
+    """Frames a second, size, selector, times, steadiness, best frame, smoothing, label."""
     interpolation = model.interpolation
     height, width = model.config.image_size
     with gr.Row():
@@ -164,7 +164,11 @@ def _more_settings(model: LAMI) -> list[gr.components.Component]:
             elem_id="fps",
         )
         size = gr.Dropdown(
-            [(f"as the model makes it, {width} x {height} at most", "model"), ("as large as the picture", "source")],
+            [
+                (f"as the model makes it, {width} x {height} at most", "model"),
+                ("as large as the picture", "source"),
+                ("as large, with the picture's detail", "source-detail"),
+            ],
             value="source" if min(height, width) < _SMALL else "model",
             label="Size of the result",
             elem_id="size",
@@ -195,10 +199,13 @@ def _more_settings(model: LAMI) -> list[gr.components.Component]:
             info="Follow: measure changes from the video frame whose pose is nearest to the picture's.",
             elem_id="best-frame",
         )
+        smooth = gr.Checkbox(
+            False, label="Smooth movement", info="Takes the trembling out of the video's keypoints.", elem_id="smooth"
+        )
         label = gr.Checkbox(
             False, label="Visible note", info="Writes into the frames that they are generated.", elem_id="label"
         )
-    return [fps, size, selector, times, steady, best_frame, label]
+    return [fps, size, selector, times, steady, best_frame, smooth, label]
 
 
 def _modes(model: LAMI) -> list[tuple[str, str]]:

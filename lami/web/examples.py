@@ -28,7 +28,8 @@ class Example:
 
 
 def write_examples(folder: Path) -> list[Example]:
-    """Draw three examples into a folder that exists: a figure with its own movement, and two with another's."""
+    """Draw three examples into a new folder: a figure with its own movement, and two with another's."""
+    folder.mkdir()
     figures = SyntheticFigures((_SIDE, _SIDE), num_clips=4, num_frames=_FRAMES, start=_UNSEEN)
     videos, movements = [], []
     for n in range(2):

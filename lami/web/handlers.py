@@ -41,6 +41,7 @@ class Handlers:
         times: list[float] | None,
         steady: bool,
         best_frame: bool,
+        smooth: bool,
         label: bool,
         request: gr.Request,
     ) -> Iterator[Update]:
@@ -57,6 +58,7 @@ class Handlers:
                 selector=(selector or None) if between else None,  # type: ignore[arg-type]
                 granularity="hysteresis" if steady else "frame",
                 strength=strength,
+                smooth=smooth,
                 fps="keep" if fps == "keep" else float(fps),
                 best_frame=best_frame,
                 size=size,  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 from torch import Tensor
 
 from lami.acceleration import Precision
-from lami.animation import AnimatedFrame, animate_file
+from lami.animation import AnimatedFrame, Smoothing, animate_file
 from lami.animation.animator import Granularity
 from lami.animation.letterbox import OutputSize, resize
 from lami.animation.modes import Mode
@@ -55,6 +55,7 @@ class Settings:
     selector: Selector | None = None
     granularity: Granularity = "hysteresis"
     strength: float = 1.0
+    smooth: bool = False
     fps: Fraction | float | Literal["keep"] = "keep"
     best_frame: bool = True
     size: OutputSize = "model"
@@ -195,6 +196,7 @@ class Job:
                 self.video,
                 mode=chosen.mode,
                 strength=chosen.strength,
+                smoothing=Smoothing() if chosen.smooth else None,
                 times=chosen.times,
                 granularity=chosen.granularity,
                 best_frame=chosen.best_frame and chosen.mode == "relative",
@@ -249,7 +251,7 @@ def _copy_picture(source: Path, folder: Path, size: OutputSize) -> Path:
     """A copy of the picture, made smaller where the result would get too large."""
     # Suffixes go along: they tell what is in files of which the content does not.
     target = folder / f"source{source.suffix}"
-    if size == "source":
+    if size != "model":
         image = read_image(source)
         scale = _LONGEST / max(image.shape[:2])
         if scale < 1:

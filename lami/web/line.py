@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
 from types import TracebackType
@@ -26,7 +27,8 @@ class Line:
     Args:
         model: used by one job at a time.
         limits: see `Limits`.
-        folder: for the files of the jobs; must exist.
+        folder: for the files of the jobs, a folder each; must exist. Gradio writes uploads straight into it while they
+            come: those that broke off are removed when nobody has written to them for as long as results stay.
         precision: as the model was loaded.
     """
 
@@ -115,7 +117,8 @@ class Line:
             job.cancel()
 
     def sweep(self, now: float) -> None:
-        """Forget what is as old, at that `time.monotonic()`, as the limits say, and what was cancelled or failed."""
+        """Forget what is as old, at that `time.monotonic()`, as the limits say, and what was cancelled, failed or
+        broke off."""
         oldest = now - 60 * self.limits.minutes
         with self._lock:
             old = [
@@ -126,6 +129,11 @@ class Line:
             jobs = [self._jobs.pop(name) for name in old]
         for job in jobs:
             job.remove()
+        for path in self._folder.iterdir():
+            # A file that is gone meanwhile arrived whole: Gradio has moved it.
+            with suppress(FileNotFoundError):
+                if path.is_file() and time.time() - path.stat().st_mtime > time.monotonic() - oldest:
+                    path.unlink()
 
     def _check_room(self, owner: str) -> None:
         with self._lock:

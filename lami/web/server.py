@@ -68,7 +68,7 @@ def running(
         from lami.web.style import CSS, theme
 
         line = stack.enter_context(Line(model, limits or Limits(), folder, precision))
-        page = build(line, write_examples(folder), _DEMONSTRATION) if demonstration else build(line, [])
+        page = build(line, write_examples(folder / "examples"), _DEMONSTRATION) if demonstration else build(line, [])
         stack.callback(page.close, verbose=False)
         try:
             _, address, _ = page.launch(

@@ -102,14 +102,19 @@ def test_targets_of_a_gpu() -> None:
 def test_growth_is_fitted_to_the_upper_half_and_marked() -> None:
     batches = (1, 2, 4, 8)
     times = (9.0, 9.0, 16.0, 64.0)  # flat at first, then the square
-    cases = [case(b, {"fused": side(t, 8 * b), "eager": side(b, b)}) for b, t in zip(batches, times, strict=True)]
+    cases = [
+        case(b, {"fused": side(t, 8 * b), "eager": side(b, b), "copy": side(b**1.5)})
+        for b, t in zip(batches, times, strict=True)
+    ]
     found = run(*cases)
     (only,) = growth.growths(found)
     assert (only.parameter, only.values) == ("batch", [1, 2, 4, 8])
     assert only.exponent(only.time["fused"]) == pytest.approx(2)
     assert only.exponent(only.memory["fused"]) == pytest.approx(1)
     assert only.exponent([1.0, 1.0, 0.0, 1.0]) is None
-    assert "| `warp` | **2.00** (1.00) | 1.00 (1.00) |" in tables.section(found, "results/x.json")
+    assert "| `warp` | **2.00** (1.00, 1.50) | 1.00 (1.00) |" in tables.section(found, "results/x.json")
+    partly = run(*cases[:3], case(8, {"fused": side(8), "eager": side(8)}))  # without a copy of the last
+    assert list(growth.growths(partly)[0].time) == ["fused", "eager"]
 
 
 def test_report_writes_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

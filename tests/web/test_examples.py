@@ -8,7 +8,7 @@ from lami.web.limits import Limits
 
 
 def test_examples_are_within_the_limits(tmp_path: Path) -> None:
-    examples = write_examples(tmp_path)
+    examples = write_examples(tmp_path / "examples")
     assert len(examples) == 3
     for example in examples:
         Limits().check_source(example.picture)

@@ -7,7 +7,9 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from inputs.media import quarters, write_video
 
 from lami.data import VideoReader, read_image, write_image
@@ -72,6 +74,28 @@ def test_settings(model: LAMI, start: Any) -> None:
         assert len(video) == len(comparison) == 16
 
 
+def test_smooth_movement_trembles_less(model: LAMI, start: Any) -> None:
+    travelled = []
+    for smooth in (False, True):
+        job = start(smooth=smooth, best_frame=False, mode="absolute")
+        job.run(model, "fp32")
+        travelled.append(float(torch.stack(job.trace.keypoints).diff(dim=0).norm(dim=-1).sum()))
+    assert 0 < travelled[1] < travelled[0]
+
+
+def test_detail_of_the_picture(model: LAMI, start: Any, picture: Path) -> None:
+    sharpness = []
+    for size in ("source", "source-detail"):
+        job = start(size=size, strength=0.0)
+        job.run(model, "fp32")
+        assert job.progress.state == "done", job.error
+        with VideoReader(job.video) as video:
+            frame = next(iter(video)).image
+        assert frame.shape == (90, 60, 3)
+        sharpness.append(abs(np.diff(frame.astype(int), axis=1)).max())
+    assert sharpness[1] > sharpness[0]
+
+
 def test_strength_zero_stands_still(model: LAMI, start: Any) -> None:
     job = start(strength=0.0)
     job.run(model, "fp32")
@@ -80,7 +104,8 @@ def test_strength_zero_stands_still(model: LAMI, start: Any) -> None:
 
 def test_large_pictures_give_results_that_browsers_play(start: Any, tmp_path: Path) -> None:
     write_image(tmp_path / "large.png", quarters(1000, 4000))
-    assert read_image(start(source=tmp_path / "large.png", size="source").source).shape == (480, 1920, 3)
+    for size in ("source", "source-detail"):
+        assert read_image(start(source=tmp_path / "large.png", size=size).source).shape == (480, 1920, 3)
     assert read_image(start(source=tmp_path / "large.png", size="model").source).shape == (1000, 4000, 3)
 
 

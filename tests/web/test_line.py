@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,6 +102,17 @@ def test_results_are_found_until_they_are_old(line: Line, picture: Path, driving
     with pytest.raises(DataError, match="not there any more"):
         line.find(name)
     assert not list(folder.iterdir())
+
+
+def test_uploads_that_broke_off_are_removed_when_they_are_old(line: Line, folder: Path) -> None:
+    now, hour = time.time(), 3600
+    for name, age in (("tmpold", 1.1 * hour), ("tmpnew", 0.9 * hour)):
+        (folder / name).write_bytes(b"half a file")
+        os.utime(folder / name, (now - age, now - age))
+    (folder / "arrived").mkdir()
+    os.utime(folder / "arrived", (now - 2 * hour, now - 2 * hour))
+    line.sweep(time.monotonic())
+    assert {path.name for path in folder.iterdir()} == {"tmpnew", "arrived"}
 
 
 def test_unfinished_jobs_have_no_result_and_failed_ones_are_forgotten(

@@ -33,6 +33,7 @@ _DEFAULTS: dict[str, Any] = {
     "times": [0.3, 0.5, 0.7],
     "steady": True,
     "best_frame": True,
+    "smooth": False,
     "label": False,
 }
 
