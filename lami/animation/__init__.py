@@ -2,6 +2,7 @@
 
 from lami.animation.animator import AnimatedFrame, Animator
 from lami.animation.best_frame import find_best_frame
+from lami.animation.crop import Box
 from lami.animation.detail import SourceDetail
 from lami.animation.files import animate_file
 from lami.animation.letterbox import Letterbox
@@ -16,6 +17,7 @@ from lami.animation.smoothing import Smoothing
 __all__ = [
     "AnimatedFrame",
     "Animator",
+    "Box",
     "KeypointTransfer",
     "Letterbox",
     "Moved",

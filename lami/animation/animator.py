@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lami.acceleration import Precision, accelerated
+from lami.animation.crop import Box, Crop, choose_box, parse_crop
 from lami.animation.detail import SourceDetail
 from lami.animation.letterbox import Letterbox, OutputSize, check_image
 from lami.animation.modes import KeypointTransfer, Mode
@@ -72,10 +73,12 @@ class Animator:
         strength: how far keypoints move from the source's: 0 stays, 1 moves as driven, 1.5 exaggerates.
         smoothing: smooth the driving keypoints in time, see `Smoothing`; None takes them as detected. Frames that are
             `Frame`s are where their times say, others 1/25 s apart.
+        crop: part of the source to animate: `none` takes all of it, `centre` the largest part in the model's aspect,
+            `keypoints` a box around the model's own keypoints, see `choose_box`; or LEFT,TOP,WIDTH,HEIGHT in pixels.
 
     Raises:
         ConfigError: an option that does not exist or that the model cannot serve.
-        DataError: the source is no usable image.
+        DataError: the source is no usable image, or the crop reaches outside of it.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Animator:
         compile: bool = False,
         strength: float = 1.0,
         smoothing: Smoothing | None = None,
+        crop: Crop = "none",
     ) -> None:
         for name, value, known in (("granularity", granularity, Granularity), ("size", size, OutputSize)):
             if value not in get_args(known):
@@ -103,6 +107,7 @@ class Animator:
             raise ConfigError(f"times must be one or more numbers strictly between 0 and 1, got {tuple(times)}")
         if batch_size < 1:
             raise ConfigError(f"batch_size must be 1 or more, got {batch_size}")
+        crop = parse_crop(crop)
         self.model = model = accelerated(model, precision, compile)
         self.mode = mode
         self.granularity = granularity
@@ -113,6 +118,9 @@ class Animator:
         self._whole_batches = compile
         image = source if isinstance(source, np.ndarray) else read_image(source)
         check_image(image)
+        self.box = self._find_box(image, crop, "the source" if isinstance(source, np.ndarray) else source)
+        """The part of the source that is animated."""
+        image = self.box.cut(image)
         self.letterbox = Letterbox(image.shape[:2], model.config.image_size)
         with torch.inference_mode():
             self.source = PreparedSource(model, self._to_model([image]))
@@ -235,6 +243,15 @@ class Animator:
         farthest = pose_distances(self.source.keypoints, kp_target).max()
         self._farthest = torch.maximum(self._farthest, farthest)  # read by who wants to know: reading waits for a GPU
         return driving, kp_driving, kp_target, background
+
+    @torch.inference_mode()
+    def _find_box(self, image: np.ndarray, crop: Crop, name: str | Path) -> Box:
+        """The part of the source, uint8 (H, W, 3), to animate."""
+
+        def detect(box: Box) -> Tensor:
+            return self.model.detect_keypoints(self._to_model([box.cut(image)]))
+
+        return choose_box(crop, image.shape[:2], self.model.config.image_size, name, detect)
 
     def _choose(self, candidates: Candidates) -> Tensor:
         if self.granularity == "hysteresis" and candidates.cost is not None:

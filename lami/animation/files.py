@@ -10,10 +10,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar, get_args
 
+import torch
+from torch import Tensor
+
 from lami.acceleration import Precision
 from lami.animation.animator import Animator, Granularity
 from lami.animation.best_frame import find_best_frame
 from lami.animation.chain import ChainWriter
+from lami.animation.crop import Box, Crop, choose_box, fixed_box, parse_crop
 from lami.animation.letterbox import OutputSize
 from lami.animation.loading import load_with_options
 from lami.animation.modes import Mode
@@ -26,6 +30,7 @@ from lami.data import (
     WRITABLE_IMAGE_SUFFIXES,
     WRITABLE_SUFFIXES,
     Frame,
+    Moving,
     Resampled,
     VideoReader,
     VideoWriter,
@@ -73,6 +78,8 @@ def animate_file(
     audio: Audio = "driving",
     fps: Rate = "keep",
     size: OutputSize = "model",
+    crop: Crop = "none",
+    crop_driving: Crop = "none",
     label: bool = False,
     batch_size: int = 8,
     device: str = "auto",
@@ -86,21 +93,23 @@ def animate_file(
 ) -> Path:
     """Animate a source image with a driving video and write the result, whole or not at all.
 
-    The result has the frames, frame times and sound of the driving video and the aspect of the source; `fps` changes
-    the former two. A driving image gives an image, in absolute mode.
+    The result has the frames, frame times and sound of the driving video and the aspect of the source, or of its crop;
+    `fps` changes the former two. A driving image gives an image, in absolute mode.
 
     Args:
         checkpoint: weight file of the model, or a loaded model, whose own the device, selector and transformer are.
         source: image of any size.
         driving: video, animated picture, folder of frames (25 a second), or an image.
         output: video to write, or an image if `driving` is one; missing folders are created.
-        mode, strength, smoothing, granularity, size, batch_size: see `Animator`.
+        mode, strength, smoothing, granularity, size, crop, batch_size: see `Animator`.
         times: candidate times; None takes the checkpoint's. Selector `fixed` takes one.
         selector: None takes the checkpoint's.
         best_frame: refer to the driving frame whose pose is nearest to the source's instead of the first.
         audio: sound of the driving video, or none.
         fps: frames a second of the result, such as 25 or "30000/1001": driving frames are repeated or left out, and the
             sound stays in step. `keep` takes all of them when they come. A driving image has no rate.
+        crop_driving: part of the driving frames to use, as `crop`: one box for all frames, which `keypoints` looks for
+            in all of them, twice.
         label: write at the bottom edge of the frames that they are generated; the file's metadata always say so.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `auto`, `fp32` or `bf16`, see `Animator`.
@@ -117,7 +126,7 @@ def animate_file(
 
     Raises:
         ConfigError: options that do not go together or that the model cannot serve.
-        DataError: a file cannot be read or written, or exists already.
+        DataError: a file cannot be read or written, or exists already, or a crop reaches outside of it.
         CheckpointError: the weight file cannot be used.
         WeightsUnavailableError: the selector's transformer cannot be had.
     """
@@ -128,6 +137,7 @@ def animate_file(
         raise ConfigError(f"unknown audio {audio!r}; use one of {', '.join(get_args(Audio))}")
     weights = () if isinstance(checkpoint, LAMI) else (Path(checkpoint),)
     rate = None if fps == "keep" else parse_rate(fps)
+    crop, crop_driving = parse_crop(crop), parse_crop(crop_driving)
     if still and rate is not None:
         raise DataError(f"{driving} is an image, which has no frames a second; leave out fps, or give a video")
     _check_paths({"the result": output, "the panel": panel, "the chain": chain}, still)
@@ -162,13 +172,19 @@ def animate_file(
             precision=precision,
             strength=strength,
             smoothing=smoothing,
+            crop=crop,
         )
 
     image = read_image(source)
+    fixed_box(crop, image.shape[:2], image.shape[:2], source)  # before the model is loaded, and with the file's name
     if still:
         target = read_image(driving)
         animator = start_animator()
-        [result] = animator.animate([target])
+        model_size = animator.model.config.image_size
+        box = choose_box(
+            crop_driving, target.shape[:2], model_size, driving, lambda box: next(animator.detect([box.cut(target)]))
+        )
+        [result] = animator.animate([box.cut(target)])
         shown = {"": result.moved}
         if chain is not None:
             with ChainWriter(chain, animator.source, times) as strips:
@@ -178,11 +194,9 @@ def animate_file(
         with closing(open_moving(driving)) as video:
             reader = video if rate is None else Resampled(video, rate)
             animator = start_animator()
-            if best_frame:
-                searched = progress(video, len(video), "searching the best frame")
-                best = find_best_frame(animator.source.keypoints, animator.detect(searched))
-                logger.info("the driving frame nearest to the source's pose is number %d of %d", best, len(video))
-                animator.refer_to(video.frames([best])[0])
+            box, best = _look_through(video, animator, crop_driving, best_frame, driving, progress)
+            if best is not None:
+                animator.refer_to(box.cut(video.frames([best])[0]))
             sound = driving if audio == "driving" and isinstance(video, VideoReader) else None
             wanted = _evenly(len(reader), _PANEL_ROWS) if panel else set()
             shown = {}
@@ -196,7 +210,7 @@ def animate_file(
                     strips = resources.enter_context(ChainWriter(chain, animator.source, times, reader.rate))
 
                 def start() -> Iterable[Frame]:
-                    frames = read_ahead((frame for frame in reader), batch_size)
+                    frames = read_ahead((Frame(box.cut(frame.image), frame.time) for frame in reader), batch_size)
                     resources.callback(frames.close)
                     return frames
 
@@ -211,6 +225,31 @@ def animate_file(
     if panel is not None:
         write_image(panel, draw_panel(animator.source, list(shown.values()), times, list(shown)))
     return output
+
+
+def _look_through(
+    video: Moving, animator: Animator, crop: Crop, best_frame: bool, name: Path, progress: Track
+) -> tuple[Box, int | None]:
+    """The part of all frames that is used, and the number of the one to refer to, None for the first.
+
+    Poses are compared wherever and however large they are: the keypoints that the box was found by do for both.
+    """
+    keypoints: list[Tensor] = []
+
+    def detect(box: Box, purpose: str = "searching the object") -> Tensor:
+        searched = progress(video, len(video), purpose)
+        keypoints[:] = animator.detect(box.cut(frame.image) for frame in searched)
+        return torch.cat(keypoints)
+
+    [first] = video.frames([0])
+    box = choose_box(crop, first.shape[:2], animator.model.config.image_size, name, detect)
+    if not best_frame:
+        return box, None
+    if not keypoints:
+        detect(box, "searching the best frame")
+    best = find_best_frame(animator.source.keypoints, keypoints)
+    logger.info("the driving frame nearest to the source's pose is number %d of %d", best, len(video))
+    return box, best
 
 
 def _evenly(count: int, wanted: int) -> set[int]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from lami.acceleration import Precision
 from lami.animation.animator import Animator, Granularity
+from lami.animation.crop import Box, Crop, fixed_box, parse_crop
 from lami.animation.letterbox import OutputSize
 from lami.animation.loading import load_with_options
 from lami.animation.modes import Mode
@@ -52,6 +53,8 @@ def animate_live(
     selector: Selector | None = None,
     granularity: Granularity = "frame",
     size: OutputSize = "model",
+    crop: Crop = "none",
+    crop_driving: Crop = "none",
     device: str = "auto",
     precision: Precision = "auto",
     weights_vit: str | None = None,
@@ -69,7 +72,8 @@ def animate_live(
         camera: `lami.data.Webcam`, or anything else that gives frames; it is closed at the end.
         seconds: end after this time; None goes on until Ctrl-C, or until the camera ends.
         show: also show the result in a window; Escape, q or closing it end the recording.
-        mode, strength, smoothing, times, granularity, size, precision: see `Animator`.
+        mode, strength, smoothing, times, granularity, size, crop, precision: see `Animator`.
+        crop_driving: part of the camera's frames to use, `none`, `centre` or LEFT,TOP,WIDTH,HEIGHT in pixels.
         selector, device, weights_vit, fusion, label, overwrite: see `animate_file`.
 
     Returns:
@@ -77,7 +81,8 @@ def animate_live(
 
     Raises:
         ConfigError: options that do not go together, or a window where there can be none.
-        DataError: a file cannot be read or written or exists already, or the camera gives no frame.
+        DataError: a file cannot be read or written or exists already, the camera gives no frame, or a crop reaches
+            outside of the source or the camera's frames.
         CheckpointError: the weight file cannot be used.
         WeightsUnavailableError: the selector's transformer cannot be had.
     """
@@ -85,6 +90,12 @@ def animate_live(
     with closing(camera):
         if granularity == "clip":
             raise ConfigError("granularity clip needs the whole video; use frame or hysteresis with a camera")
+        crop, crop_driving = parse_crop(crop), parse_crop(crop_driving)
+        if crop_driving == "keypoints":
+            raise ConfigError(
+                "crop_driving keypoints looks at all frames first, which a camera has not taken yet; use centre, or a "
+                "box LEFT,TOP,WIDTH,HEIGHT"
+            )
         if seconds is not None and not seconds > 0:
             raise ConfigError(f"seconds must be above 0, got {seconds}")
         if output.suffix.lower() not in WRITABLE_SUFFIXES:
@@ -94,6 +105,7 @@ def animate_live(
             raise DataError(f"{output}: gif has too few times for a recording; write an mp4, and convert that")
         window = _Window("lami") if show else None
         image = read_image(source)
+        fixed_box(crop, image.shape[:2], image.shape[:2], source)  # before the model is loaded, with the file's name
         model = load_with_options(checkpoint, device, times, selector, weights_vit, fusion, precision)
         animator = Animator(
             model,
@@ -105,11 +117,12 @@ def animate_live(
             precision=precision,
             strength=strength,
             smoothing=smoothing,
+            crop=crop,
         )
         latencies: deque[float] = deque(maxlen=_REMEMBERED)
         with (
             VideoWriter(output, camera.rate, label=label) as writer,
-            closing(read_ahead(_frames(camera), 1, newest=True)) as frames,
+            closing(read_ahead(_frames(camera, crop_driving, model.config.image_size), 1, newest=True)) as frames,
         ):
             logger.info("recording to %s; %s", output, "Ctrl-C ends it" if seconds is None else f"{seconds:g} seconds")
             try:
@@ -132,13 +145,15 @@ def animate_live(
     return output
 
 
-def _frames(camera: Camera) -> Generator[Frame, None, None]:
-    """Frames with the time since the first one."""
+def _frames(camera: Camera, crop: Crop, model_size: tuple[int, int]) -> Generator[Frame, None, None]:
+    """The part of the frames that is used, with the time since the first one."""
     first = None
+    box: Box | None = None
     while (image := camera.read()) is not None:
         now = time.monotonic_ns()
         first = now if first is None else first
-        yield Frame(image, Fraction(now - first, 10**9))
+        box = fixed_box(crop, image.shape[:2], model_size, "the camera's picture") if box is None else box
+        yield Frame(box.cut(image), Fraction(now - first, 10**9))
 
 
 class _Window:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from lami.acceleration import Precision, pick_precision
 from lami.animation.animator import AnimatedFrame, Granularity
+from lami.animation.crop import Crop, parse_crop
 from lami.animation.files import Audio, Rate, animate_file
 from lami.animation.letterbox import OutputSize
 from lami.animation.loading import identify, load_with_options
@@ -58,6 +59,8 @@ def animate_pairs(
     audio: Audio = "driving",
     fps: Rate = "keep",
     size: OutputSize = "model",
+    crop: Crop = "none",
+    crop_driving: Crop = "none",
     label: bool = False,
     batch_size: int = 8,
     device: str = "auto",
@@ -81,9 +84,9 @@ def animate_pairs(
         checkpoint: weight file of the model.
         pairs: table of `read_pairs`, or its rows; those whose files are missing fail.
         output: folder, created if missing.
-        mode, strength, smoothing, times, selector, granularity, best_frame, audio, fps, size, label: see
-            `animate_file`.
-        batch_size, device, precision, weights_vit, fusion: see `animate_file`.
+        mode, strength, smoothing, times, selector, granularity, best_frame, audio, fps, size: see `animate_file`.
+        crop, crop_driving: see `animate_file`; a box is that of all rows, and those whose files it does not fit fail.
+        label, batch_size, device, precision, weights_vit, fusion: see `animate_file`.
 
     Returns:
         The rows of all processes, in the order of the list.
@@ -109,6 +112,8 @@ def animate_pairs(
         "audio": audio,
         "fps": fps if fps == "keep" else str(parse_rate(fps)),
         "size": size,
+        "crop": parse_crop(crop),
+        "crop_driving": parse_crop(crop_driving),
         "label": label,
     }
     with join_processes(device, PATIENCE) as processes:

@@ -78,6 +78,23 @@ def test_a_recording_ends_with_its_camera(arguments: dict[str, Any]) -> None:
     assert 1 <= len(check_video(arguments["output"])) <= 4
 
 
+def test_crops(arguments: dict[str, Any]) -> None:
+    shapes: list[tuple[int, ...]] = []
+    detect = Animator._to_model
+
+    def spy(self: Animator, frames: Any) -> Any:
+        shapes.extend((frame if isinstance(frame, np.ndarray) else frame.image).shape[:2] for frame in frames)
+        return detect(self, frames)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Animator, "_to_model", spy)
+        animate_live(camera=FakeCamera(4), crop="0,10,40,50", crop_driving="centre", size="source", **arguments)
+    assert shapes[0] == (50, 40)
+    assert set(shapes[1:]) == {(48, 48)}
+    video = check_video(arguments["output"])
+    assert (video.width, video.height) == (40, 50)
+
+
 def test_ctrl_c_finishes_the_video(arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     step, count = Animator.step, 0
 
@@ -118,6 +135,9 @@ def test_a_slow_reader_gets_the_newest_item() -> None:
         ({"output": "out.png"}, DataError, "no name of a video"),
         ({"output": "out.gif"}, DataError, "gif has too few times for a recording; write an mp4"),
         ({"source": "none.png"}, DataError, "none.png"),
+        ({"crop": "0,0,41,5"}, DataError, r"source\.png, which is 40 pixels wide"),
+        ({"crop_driving": "0,0,65,5"}, DataError, "the camera's picture, which is 64 pixels wide and 48 high"),
+        ({"crop_driving": "keypoints"}, ConfigError, "use centre"),
         ({"camera": FakeCamera(0)}, DataError, "no frames"),
     ],
 )

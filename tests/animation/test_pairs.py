@@ -125,6 +125,19 @@ def test_only_what_changed_is_made_again(animate: Animate, checkpoint: Path, fol
         assert (result.width, result.height) == (30, 40)
 
 
+def test_crops(animate: Animate, folder: Path) -> None:
+    animate()
+    cropped = animate(crop="0,0,20,20", crop_driving="centre", size="source")
+    assert statuses(cropped) == ["made"] * 3
+    assert statuses(animate(crop=[0, 0, 20, 20], crop_driving="centre", size="source")) == ["skipped"] * 3
+    with VideoReader(folder / "out" / "a-wave.mp4") as video:
+        assert (video.width, video.height) == (20, 20)
+    write_image(folder / "a.png", np.zeros((19, 50, 3), np.uint8))
+    failed = animate(crop="0,0,20,20", crop_driving="centre", size="source")
+    assert statuses(failed) == ["failed", "skipped", "failed"]
+    assert "a.png, which is 50 pixels wide and 19 high" in str(failed[0].error)
+
+
 def test_another_checkpoint(animate: Animate, folder: Path, tmp_path: Path) -> None:
     animate()
     before = contents(folder / "out")
@@ -205,6 +218,7 @@ def test_inputs_are_not_overwritten(checkpoint: Path, folder: Path) -> None:
         ({"times": (0.2, 0.4)}, ConfigError),
         ({"selector": "eq4", "weights_vit": "none.pth"}, LamiError),
         ({"batch_size": 0}, ConfigError),
+        ({"crop_driving": "left"}, ConfigError),
     ],
 )
 def test_options_that_cannot_work_end_the_run(

@@ -234,6 +234,7 @@ def test_animate(callee: Callable[..., Mock]) -> None:
     more = ["--size", "source-detail", "--batch-size", "2", "--weights-vit", "random", "--save-panel", "panel.png"]
     more += ["--fusion", "occlusion", "--precision", "fp32", "--strength", "1.5", "--smooth", "--label"]
     more += ["--save-chain", "chain.mp4", "--fps", "30000/1001", "--overwrite"]
+    more += ["--crop", "0,0,20,30", "--crop-driving", "keypoints"]
     main(["animate", *required, "--mode", "absolute", "--audio", "none", "--device", "cpu", *chosen, *more])
     paths = {"checkpoint": Path("c"), "source": Path("s.png"), "driving": Path("d.mp4"), "output": Path("out.mp4")}
     defaults = {
@@ -247,6 +248,8 @@ def test_animate(callee: Callable[..., Mock]) -> None:
         "audio": "driving",
         "fps": "keep",
         "size": "model",
+        "crop": "none",
+        "crop_driving": "none",
         "label": False,
         "batch_size": 8,
         "device": "auto",
@@ -268,6 +271,8 @@ def test_animate(callee: Callable[..., Mock]) -> None:
         "audio": "none",
         "fps": "30000/1001",
         "size": "source-detail",
+        "crop": "0,0,20,30",
+        "crop_driving": "keypoints",
         "label": True,
         "batch_size": 2,
         "device": "cpu",
@@ -300,6 +305,8 @@ def test_animate_live(callee: Callable[..., Mock], capsys: pytest.CaptureFixture
         selector=None,
         granularity="frame",
         size="model",
+        crop="none",
+        crop_driving="none",
         device="auto",
         precision="auto",
         weights_vit=None,
@@ -332,6 +339,8 @@ def test_animate_pairs(callee: Callable[..., Mock]) -> None:
         audio="driving",
         fps="keep",
         size="model",
+        crop="none",
+        crop_driving="none",
         label=False,
         batch_size=2,
         device="auto",

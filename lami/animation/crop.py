@@ -1,0 +1,190 @@
+"""Crops: the part of a source or of a driving video that is used, a given one or where the model's keypoints are."""
+
+from __future__ import annotations
+
+import logging
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+import numpy as np
+from torch import Tensor
+
+from lami.animation.letterbox import Letterbox
+from lami.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
+
+Crop = str | Sequence[int]
+"""`none`, `centre`, `keypoints`, or LEFT,TOP,WIDTH,HEIGHT in pixels, as text or as four whole numbers."""
+Place = Literal["none", "centre", "keypoints"]
+Numbers = tuple[int, int, int, int]
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+_MARGIN = 0.25
+"""Of the extent, added on each of its sides: keypoints lie inside of what they belong to."""
+_STRAY = 4.0
+"""Keypoints that are so many times as far from the middle as half of them are taken to lie on the background."""
+_GLITCHES = 0.01
+"""Part of a video's frames that may reach farther than the box."""
+_SMALLEST, _LARGEST = 0.02, 0.9
+"""Extents below this part of the frame's longer side, and boxes above this part of its area, are of no use."""
+_LOOKS = 2
+"""The second one is at the crop that the first one gives, where a small object is seen larger."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of frames, in whole pixels.
+
+    Attributes:
+        left, top, width, height: where it lies in a frame.
+        frame_size: (height, width) of the frames.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+    frame_size: Size
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """The part of an image (H, W, 3), a view; of one that has another size than the frames, in proportion."""
+        rows = _scaled(self.top, self.height, image.shape[0], self.frame_size[0])
+        columns = _scaled(self.left, self.width, image.shape[1], self.frame_size[1])
+        return image[rows, columns]
+
+    def to_frame(self, keypoints: Tensor, model_size: Size) -> np.ndarray:
+        """Keypoints (F, K, N, 2) of the letterboxed part -> (F, K * N, 2) float64, pixels from the frame's corner."""
+        box = Letterbox((self.height, self.width), model_size)
+        points = keypoints.detach().flatten(1, 2).double().cpu().numpy()
+        pixels = (points + 1) / 2 * (np.array(model_size[::-1]) - 1) + 0.5 - (box.left, box.top)
+        return pixels * (self.width / box.width, self.height / box.height) + (self.left, self.top)
+
+
+def _scaled(start: int, length: int, side: int, frame_side: int) -> slice:
+    """The span of a frame's side in a side of another length, never empty."""
+    return slice(start * side // frame_side, -(-(start + length) * side // frame_side))
+
+
+def parse_crop(crop: Crop) -> Place | Numbers:
+    """What a crop says, see `Crop`.
+
+    Raises:
+        ConfigError: it is none of the words, and no box of whole numbers with a width and a height.
+    """
+    if isinstance(crop, str) and crop in get_args(Place):
+        return cast(Place, crop)
+    try:
+        parts = crop.split(",") if isinstance(crop, str) else crop
+        left, top, width, height = (int(part) if isinstance(part, str) else operator.index(part) for part in parts)
+        if min(left, top) < 0 or min(width, height) < 1:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"crop {crop!r} is neither none, centre nor keypoints, nor a box LEFT,TOP,WIDTH,HEIGHT in whole pixels; "
+            "give one of these"
+        ) from None
+    return left, top, width, height
+
+
+def fixed_box(crop: Crop, frame_size: Size, model_size: Size, name: str | Path) -> Box:
+    """The box that needs no look at the image: a given one, the centre in the model's aspect, or the whole frame.
+
+    Args:
+        crop: for `keypoints`, the whole frame.
+        frame_size, model_size: (height, width).
+        name: of the file, for messages.
+
+    Raises:
+        ConfigError: see `parse_crop`.
+        DataError: the box reaches outside of the frame.
+    """
+    crop = parse_crop(crop)
+    height, width = frame_size
+    if crop == "centre":
+        wide, high = _largest(frame_size, model_size)
+        return Box((width - wide) // 2, (height - high) // 2, wide, high, frame_size)
+    if isinstance(crop, str):
+        return Box(0, 0, width, height, frame_size)
+    box = Box(*crop, frame_size)
+    if box.left + box.width > width or box.top + box.height > height:
+        raise DataError(
+            f"the crop {','.join(map(str, crop))} reaches outside of {name}, which is {width} pixels wide and {height} "
+            "high; give LEFT,TOP,WIDTH,HEIGHT of a box inside"
+        )
+    return box
+
+
+def choose_box(
+    crop: Crop, frame_size: Size, model_size: Size, name: str | Path, detect: Callable[[Box], Tensor]
+) -> Box:
+    """The part that a crop says, one for all frames.
+
+    Around keypoints it is their extent in all frames with a margin, in the model's aspect, inside the frame. Those far
+    from all others are left out. Where there is no such box, that is a warning, and it is the whole frame.
+
+    Args:
+        crop: see `Crop`.
+        frame_size, model_size: (height, width).
+        name: of the file, for messages.
+        detect: gives the keypoints (F, K, N, 2) of the letterboxed part of all frames; only called for `keypoints`.
+
+    Raises:
+        ConfigError, DataError: see `fixed_box`.
+    """
+    crop = parse_crop(crop)
+    whole = box = fixed_box(crop, frame_size, model_size, name)
+    if crop != "keypoints":
+        return whole
+    for _ in range(_LOOKS):
+        found = _around(box.to_frame(detect(box), model_size), frame_size, model_size)
+        if isinstance(found, str):
+            logger.warning("the keypoints of %s %s: no crop is made around them, the whole frame is used", name, found)
+            return whole
+        box = found
+    logger.info("%s is cropped to %d,%d,%d,%d, around the keypoints", name, box.left, box.top, box.width, box.height)
+    return box
+
+
+def _largest(frame_size: Size, model_size: Size) -> tuple[int, int]:
+    """(width, height) of the largest part of a frame that has the model's aspect."""
+    height, width = frame_size
+    high, wide = model_size
+    return min(width, max(1, round(height * wide / high))), min(height, max(1, round(width * high / wide)))
+
+
+def _around(points: np.ndarray, frame_size: Size, model_size: Size) -> Box | str:
+    """The box around points (F, P, 2) of all frames, in pixels; or what is wrong with them."""
+    points = points[np.isfinite(points).all(axis=(1, 2))]
+    if not len(points):
+        return "are not finite numbers"
+    frame = np.array(frame_size[::-1])
+    low, high = _extent(points)
+    low, high = low.clip(0, frame), high.clip(0, frame)
+    if (high - low).max() < _SMALLEST * frame.max():
+        return "are all in one place"
+    largest = np.array(_largest(frame_size, model_size))
+    wanted = (high - low) * (1 + 2 * _MARGIN)
+    scale = (wanted / largest).max()
+    if scale <= 1:
+        size = np.maximum(np.rint(largest * scale), 1)
+    else:  # the frame leaves less margin, or not the model's aspect
+        size = np.where(high - low <= largest, largest, np.minimum(np.ceil(wanted), frame))
+    if size.prod() > _LARGEST * frame.prod():
+        return "spread over nearly all of it"
+    left, top = np.rint((low + high - size) / 2).clip(0, frame - size)
+    return Box(int(left), int(top), int(size[0]), int(size[1]), frame_size)
+
+
+def _extent(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest (x, y) of points (F, P, 2), but for stray points and for what few frames reach."""
+    middle = np.median(points, axis=1, keepdims=True)
+    distance = np.linalg.norm(points - middle, axis=-1, keepdims=True)
+    near = distance <= _STRAY * np.median(distance, axis=1, keepdims=True)
+    kept = np.where(near, points, middle)
+    low, high = kept.min(axis=1), kept.max(axis=1)
+    return np.quantile(low, _GLITCHES, axis=0), np.quantile(high, 1 - _GLITCHES, axis=0)
