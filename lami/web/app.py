@@ -19,6 +19,7 @@ _CONSENT = (
     "Videos may last {seconds:g} seconds, files have {megabytes:g} MB. They go to no other computer; what was uploaded "
     "and made is removed after {minutes:g} minutes."
 )
+_PARTS = [("all of it", "none"), ("the middle", "centre"), ("around the figure", "keypoints")]
 _RATES = (10, 12, 15, 24, 25, 30, 50, 60)
 _SMALL = 256
 """Models whose shorter side is below that make images that are enlarged unless somebody says otherwise."""
@@ -153,7 +154,7 @@ def _offer(examples: Sequence[Example], picture: gr.Image, movement: gr.Video) -
 
 
 def _more_settings(model: LAMI) -> list[gr.components.Component]:
-    """Frames a second, size, selector, times, steadiness, best frame, smoothing, label."""
+    """Frames a second, size, crops, selector, times, steadiness, best frame, smoothing, label."""
     interpolation = model.interpolation
     height, width = model.config.image_size
     with gr.Row():
@@ -172,6 +173,11 @@ def _more_settings(model: LAMI) -> list[gr.components.Component]:
             value="source" if min(height, width) < _SMALL else "model",
             label="Size of the result",
             elem_id="size",
+        )
+    with gr.Row():
+        crop, crop_driving = (
+            gr.Dropdown(_PARTS, value="none", label=f"Part of the {what} to use", elem_id=elem_id)
+            for what, elem_id in (("picture", "crop"), ("video", "crop-driving"))
         )
     with gr.Row(visible=interpolation.enabled):
         selector = gr.Dropdown(
@@ -205,7 +211,7 @@ def _more_settings(model: LAMI) -> list[gr.components.Component]:
         label = gr.Checkbox(
             False, label="Visible note", info="Writes into the frames that they are generated.", elem_id="label"
         )
-    return [fps, size, selector, times, steady, best_frame, smooth, label]
+    return [fps, size, crop, crop_driving, selector, times, steady, best_frame, smooth, label]
 
 
 def _modes(model: LAMI) -> list[tuple[str, str]]:

@@ -37,6 +37,8 @@ class Handlers:
         strength: float,
         fps: str | float,
         size: str,
+        crop: str,
+        crop_driving: str,
         selector: str | None,
         times: list[float] | None,
         steady: bool,
@@ -62,6 +64,8 @@ class Handlers:
                 fps="keep" if fps == "keep" else float(fps),
                 best_frame=best_frame,
                 size=size,  # type: ignore[arg-type]
+                crop=crop,
+                crop_driving=crop_driving,
                 label=label,
             )
             yield _beginning("Reading the files ...")

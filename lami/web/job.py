@@ -17,8 +17,9 @@ from typing import Literal, TypeVar
 from torch import Tensor
 
 from lami.acceleration import Precision
-from lami.animation import AnimatedFrame, Smoothing, animate_file
+from lami.animation import AnimatedFrame, Animator, Smoothing, animate_file
 from lami.animation.animator import Granularity
+from lami.animation.crop import Crop
 from lami.animation.letterbox import OutputSize, resize
 from lami.animation.modes import Mode
 from lami.configs.schema import Selector
@@ -59,6 +60,8 @@ class Settings:
     fps: Fraction | float | Literal["keep"] = "keep"
     best_frame: bool = True
     size: OutputSize = "model"
+    crop: Crop = "none"
+    crop_driving: Crop = "none"
     label: bool = False
 
     @property
@@ -181,6 +184,8 @@ class Job:
         chosen = self.settings
         if chosen.selector == "fixed" and chosen.times is not None and len(chosen.times) != 1:
             raise ConfigError("a fixed choice takes exactly one time; tick one, or let the best match be chosen")
+        if chosen.crop != "none":
+            self._crop_picture(model, precision)
         with VideoWriter(self.trace.seen, _SEEN_RATE, generated=False) as seen:
 
             def watch(items: Iterable[Item], total: int, doing: str) -> Iterator[Item]:
@@ -202,6 +207,7 @@ class Job:
                 best_frame=chosen.best_frame and chosen.mode == "relative",
                 fps=chosen.fps,
                 size=chosen.size,
+                crop_driving=chosen.crop_driving,
                 label=chosen.label,
                 batch_size=_BATCH,
                 precision=precision,
@@ -211,6 +217,16 @@ class Job:
             shown = video if chosen.fps == "keep" else Resampled(video, parse_rate(chosen.fps))
             write_comparison(self.source, shown, self.video, self.comparison, self._count)
         self._driving.unlink()
+
+    def _crop_picture(self, model: LAMI, precision: Precision) -> None:
+        """Keep only the part that was asked for, which everything that is shown later begins with, too."""
+        picture = read_image(self.source)
+        box = Animator(model, picture, crop=self.settings.crop, precision=precision).box
+        name = self._names.pop(self.source)
+        self.source.unlink()
+        self.source = self.source.with_suffix(".png")
+        self._names[self.source] = name
+        write_image(self.source, box.cut(picture), generated=False)
 
     def _record(self, frame: AnimatedFrame, seen: VideoWriter) -> None:
         moved = frame.moved

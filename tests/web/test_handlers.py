@@ -15,7 +15,7 @@ from lami.web.line import Line
 
 gradio = pytest.importorskip("gradio", reason="Gradio is not installed")
 
-_CHOICES = ("relative", 1, "keep", "model", "eq4", [0.3, 0.5], True, True, True, False)
+_CHOICES = ("relative", 1, "keep", "model", "centre", "none", "eq4", [0.3, 0.5], True, True, True, False)
 
 
 def test_hidden_fields_do_not_count(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,6 +34,7 @@ def test_hidden_fields_do_not_count(folder: Path, monkeypatch: pytest.MonkeyPatc
         list(Handlers(line).animate("a.png", "b.mp4", *_CHOICES, request))
     assert (asked[0].times, asked[0].selector) == (None, None)
     assert (asked[0].smooth, asked[0].label) == (True, False)
+    assert (asked[0].crop, asked[0].crop_driving) == ("centre", "none")
     assert failure.value.message[1:] == FAULT[1:] + "."
 
 

@@ -15,6 +15,7 @@ from inputs.media import quarters, write_video
 from lami.data import VideoReader, read_image, write_image
 from lami.model import LAMI
 from lami.web import job as job_module
+from lami.web.inside import look_inside
 from lami.web.job import Job, Settings
 
 
@@ -94,6 +95,19 @@ def test_detail_of_the_picture(model: LAMI, start: Any, picture: Path) -> None:
         assert frame.shape == (90, 60, 3)
         sharpness.append(abs(np.diff(frame.astype(int), axis=1)).max())
     assert sharpness[1] > sharpness[0]
+
+
+def test_crops_are_seen_everywhere(model: LAMI, start: Any, tmp_path: Path) -> None:
+    picture = tmp_path / "wide.jpg"
+    write_image(picture, quarters(80, 240))
+    job = start(source=picture, crop="centre", crop_driving="4,2,16,12", size="source")
+    job.run(model, "fp32")
+    assert job.progress.state == "done", job.error
+    assert (read_image(job.source) == read_image(picture)[:, 80:160]).all()
+    with VideoReader(job.video) as video, VideoReader(job.trace.seen) as seen:
+        assert (video.height, video.width) == (80, 80)
+        assert next(iter(seen)).image.std(axis=(0, 1)).max() < 5  # of one quarter, all of one colour
+    assert look_inside(model, job, 0).strip.size
 
 
 def test_strength_zero_stands_still(model: LAMI, start: Any) -> None:

@@ -29,6 +29,8 @@ _DEFAULTS: dict[str, Any] = {
     "strength": 1,
     "fps": "keep",
     "size": "model",
+    "crop": "none",
+    "crop_driving": "none",
     "selector": "eq4",
     "times": [0.3, 0.5, 0.7],
     "steady": True,
