@@ -24,9 +24,10 @@ Numbers = tuple[int, int, int, int]
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
-_SEARCHED, _MARGIN = 0.5, 0.25
-"""Of the extent, added on each of its sides: for a second look, which sees a small object larger, and for the result.
-The latter lets keypoints fill two thirds of the box, as those of the demonstration model do in its training images."""
+_MARGINS = ((0.5, 0.5), (0.25, 0.1))
+"""Of the extent, added on each of its sides in the first and in the second look: the usual, and the least for which the
+box is wider or higher than the model's aspect. The first look is rough, and its crop must not cut anything off; that of
+the second lets keypoints fill two thirds of it, as those of the demonstration model do in its training images."""
 _STRAY = 4.0
 """Keypoints that are so many times as far from the middle as half of them are taken to lie on the background."""
 _GLITCHES = 0.01
@@ -140,9 +141,9 @@ def choose_box(
     if crop != "keypoints":
         return whole
     found: Box | str = whole
-    for margin in (_SEARCHED, _MARGIN):
+    for margin, least in _MARGINS:
         if isinstance(found, Box):
-            found = _around(found.to_frame(detect(found), model_size), margin, frame_size, model_size)
+            found = _around(found.to_frame(detect(found), model_size), margin, least, frame_size, model_size)
     if isinstance(found, Box) and found.width * found.height > _LARGEST * whole.width * whole.height:
         found = "spread over nearly all of it"
     if isinstance(found, str):
@@ -160,7 +161,7 @@ def _largest(frame_size: Size, model_size: Size) -> tuple[int, int]:
     return min(width, max(1, round(height * wide / high))), min(height, max(1, round(width * high / wide)))
 
 
-def _around(points: np.ndarray, margin: float, frame_size: Size, model_size: Size) -> Box | str:
+def _around(points: np.ndarray, margin: float, least: float, frame_size: Size, model_size: Size) -> Box | str:
     """The box around points (F, P, 2) of all frames, in pixels; or what is wrong with them."""
     points = points[np.isfinite(points).all(axis=(1, 2))]
     if not len(points):
@@ -176,7 +177,8 @@ def _around(points: np.ndarray, margin: float, frame_size: Size, model_size: Siz
     if scale <= 1:
         size = np.maximum(np.rint(largest * scale), 1)
     else:  # the frame leaves less margin, or not the model's aspect
-        size = np.where(high - low <= largest, largest, np.minimum(np.ceil(wanted), frame))
+        fits = (high - low) * (1 + 2 * least) <= largest
+        size = np.where(fits, largest, np.minimum(np.ceil(wanted), frame))
     left, top = np.rint((low + high - size) / 2).clip(0, frame - size)
     return Box(int(left), int(top), int(size[0]), int(size[1]), frame_size)
 
