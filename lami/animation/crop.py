@@ -24,16 +24,16 @@ Numbers = tuple[int, int, int, int]
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
-_MARGIN = 0.25
-"""Of the extent, added on each of its sides: keypoints lie inside of what they belong to."""
+_MARGINS = ((0.5, 0.5), (0.25, 0.1))
+"""Of the extent, added on each of its sides in the first and in the second look: the usual, and the least for which the
+box is wider or higher than the model's aspect. The first look is rough, and its crop must not cut anything off; that of
+the second lets keypoints fill two thirds of it, as those of the demonstration model do in its training images."""
 _STRAY = 4.0
 """Keypoints that are so many times as far from the middle as half of them are taken to lie on the background."""
 _GLITCHES = 0.01
 """Part of a video's frames that may reach farther than the box."""
 _SMALLEST, _LARGEST = 0.02, 0.9
 """Extents below this part of the frame's longer side, and boxes above this part of its area, are of no use."""
-_LOOKS = 2
-"""The second one is at the crop that the first one gives, where a small object is seen larger."""
 
 
 @dataclass(frozen=True)
@@ -137,17 +137,21 @@ def choose_box(
         ConfigError, DataError: see `fixed_box`.
     """
     crop = parse_crop(crop)
-    whole = box = fixed_box(crop, frame_size, model_size, name)
+    whole = fixed_box(crop, frame_size, model_size, name)
     if crop != "keypoints":
         return whole
-    for _ in range(_LOOKS):
-        found = _around(box.to_frame(detect(box), model_size), frame_size, model_size)
-        if isinstance(found, str):
-            logger.warning("the keypoints of %s %s: no crop is made around them, the whole frame is used", name, found)
-            return whole
-        box = found
-    logger.info("%s is cropped to %d,%d,%d,%d, around the keypoints", name, box.left, box.top, box.width, box.height)
-    return box
+    found: Box | str = whole
+    for margin, least in _MARGINS:
+        if isinstance(found, Box):
+            found = _around(found.to_frame(detect(found), model_size), margin, least, frame_size, model_size)
+    if isinstance(found, Box) and found.width * found.height > _LARGEST * whole.width * whole.height:
+        found = "spread over nearly all of it"
+    if isinstance(found, str):
+        logger.warning("the keypoints of %s %s: no crop is made around them, the whole frame is used", name, found)
+        return whole
+    place = found.left, found.top, found.width, found.height
+    logger.info("%s is cropped to %d,%d,%d,%d, around the keypoints", name, *place)
+    return found
 
 
 def _largest(frame_size: Size, model_size: Size) -> tuple[int, int]:
@@ -157,7 +161,7 @@ def _largest(frame_size: Size, model_size: Size) -> tuple[int, int]:
     return min(width, max(1, round(height * wide / high))), min(height, max(1, round(width * high / wide)))
 
 
-def _around(points: np.ndarray, frame_size: Size, model_size: Size) -> Box | str:
+def _around(points: np.ndarray, margin: float, least: float, frame_size: Size, model_size: Size) -> Box | str:
     """The box around points (F, P, 2) of all frames, in pixels; or what is wrong with them."""
     points = points[np.isfinite(points).all(axis=(1, 2))]
     if not len(points):
@@ -168,14 +172,13 @@ def _around(points: np.ndarray, frame_size: Size, model_size: Size) -> Box | str
     if (high - low).max() < _SMALLEST * frame.max():
         return "are all in one place"
     largest = np.array(_largest(frame_size, model_size))
-    wanted = (high - low) * (1 + 2 * _MARGIN)
+    wanted = (high - low) * (1 + 2 * margin)
     scale = (wanted / largest).max()
     if scale <= 1:
         size = np.maximum(np.rint(largest * scale), 1)
     else:  # the frame leaves less margin, or not the model's aspect
-        size = np.where(high - low <= largest, largest, np.minimum(np.ceil(wanted), frame))
-    if size.prod() > _LARGEST * frame.prod():
-        return "spread over nearly all of it"
+        fits = (high - low) * (1 + 2 * least) <= largest
+        size = np.where(fits, largest, np.minimum(np.ceil(wanted), frame))
     left, top = np.rint((low + high - size) / 2).clip(0, frame - size)
     return Box(int(left), int(top), int(size[0]), int(size[1]), frame_size)
 

@@ -23,6 +23,7 @@ from lami.errors import ConfigError, DataError
 from lami.model import LAMI
 
 MODEL = (64, 64)
+FRAMES = 6
 _SIDES = st.integers(1, 500)
 _MODEL_SIDES = st.sampled_from([64, 128, 256])
 
@@ -30,7 +31,7 @@ _MODEL_SIDES = st.sampled_from([64, 128, 256])
 @pytest.fixture(scope="module")
 def model() -> LAMI:
     torch.manual_seed(0)
-    return small_model()
+    return small_model(background=False, selector="fixed")
 
 
 # --- text and given boxes
@@ -149,21 +150,22 @@ def test_the_box_around_keypoints(x: float, y: float, width: float, height: floa
 def test_where_the_frame_leaves_no_room_the_margin_gives_way_then_the_aspect() -> None:
     high = choose_box("keypoints", (100, 300), MODEL, "file", detector(cross(150, 50, 60, 90)))
     assert (high.left, high.top, high.width, high.height) == (100, 0, 100, 100)
+    tight = choose_box("keypoints", (100, 300), MODEL, "file", detector(cross(150, 50, 82, 60)))
+    assert tight == high
     wide = choose_box("keypoints", (100, 300), MODEL, "file", detector(cross(150, 50, 140, 60)))
     assert (wide.left, wide.top, wide.width, wide.height) == (45, 0, 210, 100)
 
 
 def test_stray_keypoints_and_glitches_are_left_out() -> None:
-    figure = np.concatenate([cross(100 + n, 90, 40, 60) for n in range(200)])
+    figure = np.concatenate([cross(250 + n / 4, 90, 40, 60) for n in range(200)])
     expected = choose_box("keypoints", (200, 600), MODEL, "file", detector(figure))
-    assert abs(expected.left + expected.width / 2 - 200) < 3
-    strayed = figure.copy()
-    strayed[:, :3] = (590, 10)  # the same points in all frames
-    strayed[50] = (580, 190)  # all points of one frame
+    assert abs(expected.left + expected.width / 2 - 275) < 3
+    strayed = np.concatenate([figure, np.full((200, 3, 2), (590.0, 10.0))], axis=1)  # the same points in all frames
+    strayed[50] += (200, 60)  # all points of one frame
     strayed[70] = np.nan
     found = choose_box("keypoints", (200, 600), MODEL, "file", detector(strayed))
     for name in ("left", "top", "width", "height"):
-        assert abs(getattr(found, name) - getattr(expected, name)) <= 6
+        assert abs(getattr(found, name) - getattr(expected, name)) <= 3
 
 
 @pytest.mark.parametrize(
@@ -172,7 +174,6 @@ def test_stray_keypoints_and_glitches_are_left_out() -> None:
         (np.full((2, 9, 2), np.nan), "are not finite numbers"),
         (np.full((2, 9, 2), 70.0), "are all in one place"),
         (cross(150, 50, 290, 95), "spread over nearly all of it"),
-        (cross(-900, 50, 40, 40), "are all in one place"),  # far outside of the frame
     ],
 )
 def test_without_a_box_the_whole_frame_is_used(points: Any, cause: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -217,7 +218,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     """Frames as files, which lose nothing; the same frames and source cut out are beside them."""
     rng = np.random.default_rng(0)
     write_image(tmp_path / "source.png", rng.integers(0, 256, (90, 120, 3), dtype=np.uint8))
-    frames = SyntheticFigures((64, 192), 1, num_frames=9).clip(0).frames(range(9))
+    frames = SyntheticFigures((64, 192), 1, num_frames=FRAMES).clip(0).frames(range(FRAMES))
     for name, part in (("driving", slice(0, 192)), ("cut", slice(64, 128))):
         for n, frame in enumerate(frames):
             write_image(tmp_path / name / f"{n}.png", frame[:, part])
@@ -225,8 +226,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return {"source": tmp_path / "source.png", "driving": tmp_path / "driving", "output": tmp_path / "out.mp4"}
 
 
-@pytest.mark.parametrize("crop_driving", ["centre", (64, 0, 64, 64)])
-@pytest.mark.parametrize("best_frame", [False, True])
+@pytest.mark.parametrize(("crop_driving", "best_frame"), [("centre", False), ((64, 0, 64, 64), True)])
 def test_cropped_files_are_like_those_that_were_cut_out(
     model: LAMI, files: dict[str, Path], crop_driving: Any, best_frame: bool
 ) -> None:
@@ -260,7 +260,7 @@ def test_one_box_from_all_frames_whose_keypoints_also_find_the_best_one(
 ) -> None:
     described: list[str] = []
     boxes: list[Box] = []
-    walk = np.concatenate([cross(60 + 5 * n, 32, 20, 30) for n in range(9)])
+    walk = np.concatenate([cross(60 + 6 * n, 32, 20, 30) for n in range(FRAMES)])
 
     def progress(frames: Iterable[Any], total: int, description: str) -> Iterable[Any]:
         described.append(description)
@@ -268,7 +268,7 @@ def test_one_box_from_all_frames_whose_keypoints_also_find_the_best_one(
 
     def choose(crop: Any, frame_size: Any, model_size: Any, name: Any, detect: Any) -> Box:
         def detect_walk(box: Box) -> Tensor:
-            assert len(detect(box)) == 9
+            assert len(detect(box)) == FRAMES
             return detector(walk)(box)
 
         boxes.append(choose_box(crop, frame_size, model_size, name, detect_walk))
@@ -282,7 +282,7 @@ def test_one_box_from_all_frames_whose_keypoints_also_find_the_best_one(
     [box] = boxes
     assert (box.width, box.height) == (64, 64)
     assert box.left <= 50 + 1
-    assert box.left + 64 >= 110 - 1
+    assert box.left + 64 >= 100 - 1
     again = files | {"output": files["output"].with_name("again.mp4")}
     if not best_frame:
         animate_file(model, **again, crop_driving=(box.left, box.top, box.width, box.height))
@@ -308,9 +308,9 @@ def test_crops_that_cannot_work(
 
 
 def test_frames_of_other_sizes_end_no_video(model: LAMI, files: dict[str, Path]) -> None:
-    for n, side in ((5, 64), (7, 7)):
+    for n, side in ((3, 64), (4, 7)):
         write_image(files["driving"] / f"{n}.png", np.zeros((side, side, 3), np.uint8))
     for crop in ("centre", "keypoints", "190,60,2,4"):
         animate_file(model, **files, crop_driving=crop, overwrite=True)
         with VideoReader(files["output"]) as video:
-            assert len(video) == 9
+            assert len(video) == FRAMES
