@@ -205,6 +205,7 @@ def _more_settings(model: LAMI) -> list[gr.components.Component]:
             info="Follow: measure changes from the video frame whose pose is nearest to the picture's.",
             elem_id="best-frame",
         )
+    with gr.Row():
         smooth = gr.Checkbox(
             False, label="Smooth movement", info="Takes the trembling out of the video's keypoints.", elem_id="smooth"
         )
