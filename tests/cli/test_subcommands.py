@@ -91,6 +91,8 @@ def test_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert facts["image size"] == "64 x 64 (height x width)"
     assert facts["thin-plate splines"] == "10 of 5 points"
     assert (facts["AVD network"], facts["background predictor"]) == ("no", "no")
+    poses = r"50% below \d\.\d\d, 95% below \d\.\d\d, 99% below \d\.\d\d"
+    assert re.fullmatch(poses, facts["pose distances in training"])
     main(["weights", "verify", str(demo), "--sha256", facts["sha256"]])
 
 

@@ -18,6 +18,7 @@ from lami.errors import CheckpointError, ConfigError
 from lami.model import LAMI
 from lami.pose import SeenPoses
 from lami.weights import find_weights, verify_weights
+from lami.weights.inventory import path_of
 
 
 def rewrite(path: Path, change: Callable[[dict[str, torch.Tensor], dict[str, str]], object]) -> None:
@@ -53,6 +54,13 @@ def test_sound_files(weights: Path, dancers: LAMI, tmp_path: Path) -> None:
     assert (report.avd, report.background) == (False, False)
     assert report.seen_poses is not None
     assert report.seen_poses.to_list() == [1.0, 2.0]
+
+
+def test_packaged_weights_know_what_training_saw() -> None:
+    seen = verify_weights(path_of("demo")).seen_poses
+    assert seen is not None
+    assert seen.counts.sum() > 10_000
+    assert 0 < seen.percentile(0.5) < seen.percentile(0.95) < seen.percentile(0.99) < 2
 
 
 def spoil(name: str, value: float) -> Callable[[dict[str, torch.Tensor], object], None]:
