@@ -15,11 +15,11 @@ from lami.configs.schema import InterpolationConfig, ModelConfig, ViTConfig
 from lami.data import files
 from lami.errors import CheckpointError, DataError
 from lami.pose import SeenPoses
+from lami.weights.inventory import FORMAT
 
 if TYPE_CHECKING:
     from lami.model import LAMI
 
-_FORMAT = "lami-1"
 _LFS_PREFIX = b"version https://git-lfs"
 
 
@@ -27,16 +27,20 @@ def check_weight_file(path: Path) -> None:
     """Raises CheckpointError unless the path is a file that holds more than a Git LFS pointer."""
     if not path.is_file():
         raise CheckpointError(f"no weight file at {path}; check the path")
-    with path.open("rb") as file:
-        if file.read(len(_LFS_PREFIX)) == _LFS_PREFIX:
-            raise CheckpointError(f"{path} is a Git LFS pointer, not weights; run 'git lfs pull' where it came from")
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_LFS_PREFIX))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    if head == _LFS_PREFIX:
+        raise CheckpointError(f"{path} is a Git LFS pointer, not weights; run 'git lfs pull' where it came from")
 
 
-def check_output(path: Path, output: Path, overwrite: bool = False) -> None:
-    """Raises DataError unless `output` can be the name of a new weight file made from the file `path`."""
+def check_output(path: Path | None, output: Path, overwrite: bool = False) -> None:
+    """Raises DataError unless `output` can be the name of a new weight file made from the file `path`, if any."""
     if output.suffix != ".safetensors":
         raise DataError(f"the output {output} must be named .safetensors")
-    files.check_output(output, (path,), overwrite)
+    files.check_output(output, () if path is None else (path,), overwrite)
 
 
 def save(model: LAMI, path: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -60,7 +64,7 @@ def save(model: LAMI, path: str | Path, dtype: torch.dtype | None = None) -> Non
         "interpolation": model.interpolation.model_dump(),
         "vit": model.vit_config.model_dump(),
     }
-    metadata = {"format": _FORMAT, "config": json.dumps(config)}
+    metadata = {"format": FORMAT, "config": json.dumps(config)}
     if model.seen_poses is not None and (counts := model.seen_poses.to_list()):
         metadata["poses"] = json.dumps(counts)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -97,7 +101,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> LAMI:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read, it is truncated or not a safetensors file ({error})") from error
-    if metadata.get("format") != _FORMAT:
+    if metadata.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is a safetensors file but not a LAMI model; TPSMM checkpoints need 'lami convert'"
         )
@@ -109,11 +113,11 @@ def load(path: str | Path, device: str | torch.device | None = None) -> LAMI:
             ViTConfig.model_validate(config["vit"]),
         )
         seen = SeenPoses.from_list(json.loads(metadata["poses"])) if "poses" in metadata else None
+        model = LAMI(*sections)
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"{path} holds a configuration that this version of lami does not know; use the version that wrote it"
         ) from error
-    model = LAMI(*sections)
     load_tensors(model, tensors, path)
     model.seen_poses = seen
     return model.to(pick_device(device)).eval()

@@ -16,8 +16,9 @@ from lami.data.synthetic import FigureClip, SyntheticFigures
 from lami.model import LAMI
 from lami.progress import track
 from lami.visualize import grid
+from lami.weights.inventory import path_of
 
-WEIGHTS = Path(__file__).parent / "weights" / "demo.safetensors"
+WEIGHTS = path_of("demo")
 
 _UNSEEN = 1_000_000
 """Figures from this number on are used by no training."""

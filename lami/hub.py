@@ -13,10 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lami.backbones._hub import reachable
-from lami.checkpoint import load, save
 from lami.errors import CheckpointError, HubError, LamiError
-from lami.model_card import model_card
+from lami.network import reachable
 
 if TYPE_CHECKING:
     import torch
@@ -39,11 +37,13 @@ def from_pretrained(
     local_files_only: bool = False,
 ) -> LAMI:
     """See `lami.LAMI.from_pretrained`."""
+    from lami.checkpoint import load
+
     path = Path(name)
     if path.is_dir():
         path = path / WEIGHTS
-    elif not path.exists() and isinstance(name, str) and _REPO_ID.fullmatch(name) and path.suffix != ".safetensors":
-        path = _download(name, revision, token, cache_dir, local_files_only)
+    elif not path.exists() and isinstance(name, str) and is_repository(name):
+        path = download(name, revision, token, cache_dir, local_files_only)
     return load(path, device)
 
 
@@ -55,6 +55,9 @@ def save_pretrained(
     name: str | None = None,
 ) -> None:
     """See `lami.LAMI.save_pretrained`."""
+    from lami.checkpoint import save
+    from lami.model_card import model_card
+
     folder = Path(folder)
     save(model, folder / WEIGHTS)
     card = folder / CARD
@@ -79,8 +82,7 @@ def push_to_hub(
     """See `lami.LAMI.push_to_hub`."""
     from huggingface_hub import HfApi, constants
 
-    if not _REPO_ID.fullmatch(repo_id):
-        raise HubError(f"{repo_id!r} is no name of a repository on the hub; give OWNER/NAME")
+    check_repository(repo_id)
     if not reachable(constants.ENDPOINT):
         raise HubError(f"{repo_id} cannot be uploaded, the hub cannot be reached; connect, and unset HF_HUB_OFFLINE")
     api = HfApi(token=token)
@@ -99,10 +101,45 @@ def push_to_hub(
     return str(commit.commit_url)
 
 
-def _download(
-    repo_id: str, revision: str | None, token: str | None, cache_dir: str | Path | None, local_files_only: bool
+def is_repository(name: str) -> bool:
+    """Whether a name that is no path can be one on the hub."""
+    return _REPO_ID.fullmatch(name) is not None and not name.endswith(".safetensors")
+
+
+def check_repository(repo_id: str) -> None:
+    """Raises HubError for what cannot be the name of a repository."""
+    if not is_repository(repo_id):
+        raise HubError(f"{repo_id!r} is no name of a repository on the hub; give OWNER/NAME")
+
+
+def cached(repo_id: str, revision: str | None = None, cache_dir: str | Path | None = None) -> Path:
+    """Path of a model's weight file in the cache; asks nobody.
+
+    Raises:
+        HubError: it is not there.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    with _explained(repo_id, revision):
+        path = try_to_load_from_cache(repo_id, WEIGHTS, cache_dir, revision)
+    if not isinstance(path, str):
+        which, option = ("", "") if revision is None else (f" at revision {revision}", f" --revision {revision}")
+        raise HubError(f"{repo_id}{which} is not in the cache; 'lami weights get {repo_id}{option}' downloads it")
+    return Path(path)
+
+
+def download(
+    repo_id: str,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
 ) -> Path:
-    """Path of a model's weight file in the cache, downloaded if need be and the hub answers at once."""
+    """Path of a model's weight file in the cache, downloaded if need be and the hub answers at once.
+
+    Raises:
+        HubError: the hub cannot be reached and the model is not cached, or it has no such model, revision or file.
+    """
     from huggingface_hub import constants, hf_hub_download
 
     cached_only = local_files_only or not reachable(constants.ENDPOINT)
@@ -128,11 +165,13 @@ def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
         yield
     except hub.GatedRepoError as error:
         raise HubError(
-            f"the author of {repo_id} asks for consent to terms; accept them on its page, then pass token="
+            f"the author of {repo_id} asks for consent to terms; accept them on its page, then run 'hf auth login' or "
+            "pass token="
         ) from error
     except hub.RepositoryNotFoundError as error:
         raise HubError(
-            f"the hub has no model {repo_id} that you may see; check the name, or pass token= if it is private"
+            f"the hub has no model {repo_id} that you may see; check the name, or run 'hf auth login' or pass token= "
+            "if it is private"
         ) from error
     except hub.RevisionNotFoundError as error:
         raise HubError(f"{repo_id} has no revision {revision!r}; name a branch, tag or commit of it") from error

@@ -23,6 +23,7 @@ MODULES = (
     "lami.losses",
     "lami.models",
     "lami.ops",
+    "lami.weights",
 )
 COMMITTED = Path(__file__).with_suffix(".txt")
 

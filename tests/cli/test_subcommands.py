@@ -1,4 +1,4 @@
-"""Commands that have commands of their own: `lami data`, `lami bench`."""
+"""Commands that have commands of their own: `lami data`, `lami bench`, `lami weights`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from lami.bench.data import bench_data
 from lami.cli.main import main
 from lami.configs import load_config
 from lami.data import write_image
+from lami.weights import get_weights
+from lami.weights.inventory import path_of
 
 
-@pytest.mark.parametrize(("command", "subcommands"), [("data", ("pack", "verify")), ("bench", ("data",))])
+@pytest.mark.parametrize(
+    ("command", "subcommands"),
+    [("data", ("pack", "verify")), ("bench", ("data",)), ("weights", ("list", "path", "get", "verify"))],
+)
 def test_help(command: str, subcommands: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     main([command])
     listed = capsys.readouterr().out
@@ -69,3 +74,58 @@ def test_bench_data(monkeypatch: pytest.MonkeyPatch) -> None:
     main(["bench", "data", "taichi", *roots, "--workers", "0", "4", "--seconds", "3", "--training.batch-size", "2"])
     expected = load_config("taichi", {"training.batch_size": 2})
     function.assert_called_once_with(expected, (Path("a"), Path("b")), (0, 4), 3.0, Path("bench-data.json"))
+
+
+def test_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    demo = path_of("demo")
+    main(["weights", "list"])
+    assert re.fullmatch(
+        rf"demo +64 x 64, generated figures +4\.2 M parameters +8\.4 MB +{demo}\n", capsys.readouterr().out
+    )
+    main(["weights", "path", "demo"])
+    assert capsys.readouterr().out == f"{demo}\n"
+    main(["weights", "verify", "demo"])
+    facts = dict(re.split(" {2,}", line) for line in capsys.readouterr().out.splitlines())
+    assert facts["file"] == str(demo)
+    assert facts["image size"] == "64 x 64 (height x width)"
+    assert facts["thin-plate splines"] == "10 of 5 points"
+    assert (facts["AVD network"], facts["background predictor"]) == ("no", "no")
+    poses = r"50% below \d\.\d\d, 95% below \d\.\d\d, 99% below \d\.\d\d"
+    assert re.fullmatch(poses, facts["pose distances in training"])
+    main(["weights", "verify", str(demo), "--sha256", facts["sha256"]])
+
+
+def test_weights_of_others(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    function = create_autospec(get_weights, return_value=Path("a.safetensors"))
+    monkeypatch.setattr("lami.weights.get_weights", function)
+    main(["weights", "get", "someone/dancers", "--revision", "v2", "-o", "a.safetensors", "--overwrite"])
+    function.assert_called_once_with("someone/dancers", Path("a.safetensors"), "v2", overwrite=True)
+    assert capsys.readouterr().out == "a.safetensors\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["path", "dmo"], "no weight file at dmo; check the path, or take a name that 'lami weights list' shows"),
+        (["path", "someone/dancers"], "someone/dancers is not in the cache; 'lami weights get someone/dancers'"),
+        (["get", "someone/dancers"], "someone/dancers is not in the cache, and the hub is switched off"),
+        (["verify", "demo", "--sha256", "0" * 64], "is damaged or another file"),
+        (["verify", "demo", "--revision", "v2"], "leave out the revision"),
+    ],
+)
+def test_weights_that_are_not_there(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SystemExit) as stop:
+        main(["weights", *arguments])
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
