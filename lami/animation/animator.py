@@ -73,8 +73,8 @@ class Animator:
         strength: how far keypoints move from the source's: 0 stays, 1 moves as driven, 1.5 exaggerates.
         smoothing: smooth the driving keypoints in time, see `Smoothing`; None takes them as detected. Frames that are
             `Frame`s are where their times say, others 1/25 s apart.
-        crop: part of the source to animate: `none` takes all of it, `centre` the largest part in the model's aspect,
-            `keypoints` a box around the model's own keypoints, see `choose_box`; or LEFT,TOP,WIDTH,HEIGHT in pixels.
+        crop: part that is used as the source: `none` takes all of it, `centre` the largest part in the model's aspect,
+            `keypoints` a box around the model's own keypoints; or LEFT,TOP,WIDTH,HEIGHT in pixels, text or numbers.
 
     Raises:
         ConfigError: an option that does not exist or that the model cannot serve.

@@ -25,9 +25,9 @@ Size = tuple[int, int]
 """(height, width) in pixels."""
 
 _MARGINS = ((0.5, 0.5), (0.25, 0.1))
-"""Of the extent, added on each of its sides in the first and in the second look: the usual, and the least for which the
-box is wider or higher than the model's aspect. The first look is rough, and its crop must not cut anything off; that of
-the second lets keypoints fill two thirds of it, as those of the demonstration model do in its training images."""
+"""Of the extent, added on each of its sides in the first and in the second look: the usual one, and the least, below
+which the box gives up the model's aspect. The first look is rough, and its crop must not cut anything off; that of the
+second lets keypoints fill two thirds of it, as those of the demonstration model do in its training images."""
 _STRAY = 4.0
 """Keypoints that are so many times as far from the middle as half of them are taken to lie on the background."""
 _GLITCHES = 0.01
