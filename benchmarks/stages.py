@@ -1,7 +1,11 @@
-"""One set of weights used in three ways: straight to the driving pose as TPSMM does, in two stages, and in two stages
-with two views (section 4.4 of the paper).
+"""One set of weights used in several ways, which cost no training.
 
     python -m benchmarks.stages lami/weights/demo.safetensors --config demo --keypoints figures -o stages
+
+`stages` compares going straight to the driving pose as TPSMM does with two stages, and with two stages and two views
+(section 4.4 of the paper). `--ways selection` compares ways to choose the interpolated image: Eq. 4, always the same
+time, and the time of each frame whose result is nearest to the true keypoints, which nobody can know beforehand: no
+selector can do better.
 
 Rebuilds and scores the test videos in each way, as `lami evaluate` does, and goes on where it was cut off. Writes
 `summary.md`, `summary.json` and `displacement.png`; the evaluations stay beside them, in a folder each.
@@ -11,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +31,24 @@ from lami.environment import describe_machine
 from lami.evaluation import evaluate
 from lami.evaluation.results import FIGURES, format_figure
 
-MODES: dict[str, dict[str, Any]] = {
-    "single stage": {"enabled": False},
-    "two stages": {"enabled": True, "fusion": "none"},
-    "two views": {"enabled": True, "fusion": "occlusion"},
+_TWO_STAGES = {"enabled": True, "fusion": "none"}
+WAYS: dict[str, dict[str, dict[str, Any]]] = {
+    "stages": {
+        "single stage": {"enabled": False},
+        "two stages": _TWO_STAGES,
+        "two views": {"enabled": True, "fusion": "occlusion"},
+    },
+    "selection": {
+        "single stage": {"enabled": False},
+        "Eq. 4": _TWO_STAGES | {"selector": "eq4"},
+        "always 0.3": _TWO_STAGES | {"selector": "fixed", "fixed_time": 0.3},
+        "always 0.5": _TWO_STAGES | {"selector": "fixed", "fixed_time": 0.5},
+        "always 0.7": _TWO_STAGES | {"selector": "fixed", "fixed_time": 0.7},
+        "Eq. 4, keypoints detected again": _TWO_STAGES | {"selector": "eq4", "keypoints": "redetect"},
+    },
 }
 """Changes of a model's interpolation; the others are compared with the first."""
+_BEST = "best of the three, known afterwards"
 _BINS = 4
 
 
@@ -40,15 +58,17 @@ def main() -> None:
     parser.add_argument("--config", required=True, help="whose test videos are rebuilt")
     parser.add_argument("--keypoints", required=True, help="estimator, as of lami evaluate")
     parser.add_argument("--enlarge", type=int, default=1)
-    parser.add_argument("-o", "--output", type=Path, default=Path("stages"))
+    parser.add_argument("--ways", choices=WAYS, default="stages")
+    parser.add_argument("-o", "--output", type=Path, help="default: runs/ and the name of the ways")
     options = parser.parse_args()
+    output = options.output or Path("runs") / options.ways
     config = load_config(options.config)
     figures, frames = {}, {}
-    for mode, changes in MODES.items():
-        folder = options.output / mode.replace(" ", "-")
+    for mode, changes in WAYS[options.ways].items():
+        folder = output / re.sub(r"[^a-z0-9]+", "-", mode.lower())
         model = load(options.checkpoint, "cpu")
         model.interpolation = model.interpolation.model_copy(update=changes)
-        options.output.mkdir(parents=True, exist_ok=True)
+        output.mkdir(parents=True, exist_ok=True)
         weights = folder.with_suffix(".safetensors")
         save(model, weights)
         evaluation = folder / "evaluation"
@@ -57,6 +77,9 @@ def main() -> None:
         )
         figures[mode] = {name: getattr(result.means, name) for name in FIGURES}
         frames[mode] = read_frames(folder)
+    if options.ways == "selection":
+        frames[_BEST] = _best_of_each([of_mode for mode, of_mode in frames.items() if mode.startswith("always")])
+        figures[_BEST] = {"akd": _akd(frames[_BEST])}
     summary = {
         "machine": describe_machine(torch.device("cpu")),
         "checkpoint": str(options.checkpoint),
@@ -64,14 +87,27 @@ def main() -> None:
         "frames": len(frames["single stage"]),
         "rows": _rows(figures, frames),
     }
-    (options.output / "summary.json").write_text(json.dumps(summary, indent=1, default=str) + "\n")
-    (options.output / "summary.md").write_text(_markdown(summary) + "\n")
+    (output / "summary.json").write_text(json.dumps(summary, indent=1, default=str) + "\n")
+    (output / "summary.md").write_text(_markdown(summary) + "\n")
     points = {
         mode: [((each["start"] + each["stop"]) / 2, each["akd"]) for each in row["displacement"]]
         for mode, row in summary["rows"].items()
     }
-    draw_displacement(points, options.output / "displacement.png")
+    draw_displacement(points, output / "displacement.png")
     print(_markdown(summary))
+
+
+def _best_of_each(ways: list[list[Frame]]) -> list[Frame]:
+    """Each frame in the way in which its keypoints are found, and nearest."""
+    return [
+        min(frames, key=lambda frame: frame.errors["distance"] if frame.found else math.inf)
+        for frames in zip(*ways, strict=True)
+    ]
+
+
+def _akd(frames: list[Frame]) -> float:
+    shares = [frame.share("akd", False) for frame in frames]
+    return sum(distance for distance, _ in shares) / sum(points for _, points in shares)
 
 
 def _rows(figures: dict[str, dict[str, float]], frames: dict[str, list[Frame]]) -> dict[str, Any]:
@@ -95,7 +131,15 @@ def _markdown(summary: dict[str, Any]) -> str:
     first = next(iter(rows.values()))
     names = list(first["figures"])
     figures = [
-        [mode, *(_cell(name, row["figures"][name], first["figures"][name], row["change"][name]) for name in names)]
+        [
+            mode,
+            *(
+                _cell(name, row["figures"][name], first["figures"][name], row["change"][name])
+                if name in row["figures"]
+                else "-"
+                for name in names
+            ),
+        ]
         for mode, row in rows.items()
     ]
     # Where a mode has no keypoints its bin is missing.

@@ -20,6 +20,7 @@ def frames(distance: float, lost: int = 0) -> list[Frame]:
                 "points": 4.0,
                 "missing": 4.0 if number < lost else 0.0,
                 "distance": distance * (1 + number),
+                "l1": 0.1,
                 "displacement": float(number),
             },
         )
@@ -39,3 +40,18 @@ def test_changes_and_bins_that_a_mode_lacks() -> None:
     lines = [line for line in text.splitlines() if line.startswith("| two stages")]
     assert "| - |" in lines[1]
     assert "(-50.0%, -50.0% to -50.0%)" in lines[1]
+
+
+def test_the_best_way_of_each_frame_is_found_and_nearest() -> None:
+    near, far = frames(1.0, lost=2), frames(2.0, lost=1)
+    best = stages._best_of_each([far, near])
+    assert [frame.found for frame in best[:3]] == [0.0, 4.0, 4.0]
+    assert [frame.errors["distance"] for frame in best[1:4]] == [4.0, 3.0, 4.0]
+    rows = stages._rows(
+        {"far": {"akd": stages._akd(far), "l1": 0.1}, "best": {"akd": stages._akd(best)}}, {"far": far, "best": best}
+    )
+    line = next(
+        line for line in stages._markdown({"frames": 48, "rows": rows}).splitlines() if line.startswith("| best")
+    )
+    assert line.endswith("| - |")
+    assert stages._akd(best) < stages._akd(near) < stages._akd(far)
