@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lami.model import LAMI
 
 _LFS_PREFIX = b"version https://git-lfs"
+_FLOATS = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
 
 
 def check_weight_file(path: Path) -> None:
@@ -114,7 +115,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> LAMI:
         )
         seen = SeenPoses.from_list(json.loads(metadata["poses"])) if "poses" in metadata else None
         model = LAMI(*sections)
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:  # the last for networks beyond all memory
         raise CheckpointError(
             f"{path} holds a configuration that this version of lami does not know; use the version that wrote it"
         ) from error
@@ -136,6 +137,11 @@ def load_tensors(model: torch.nn.Module, tensors: dict[str, torch.Tensor], path:
             raise CheckpointError(
                 f"{path}: tensor {name} has shape {tuple(tensor.shape)}, "
                 f"but the configuration asks for {tuple(wanted[name].shape)}"
+            )
+        if wanted[name].is_floating_point() and tensor.dtype not in _FLOATS:
+            raise CheckpointError(
+                f"{path}: tensor {name} is {tensor.dtype}, which no weights of lami are; use the file that it was made "
+                "of"
             )
     model.load_state_dict(tensors)
 

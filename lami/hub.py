@@ -6,6 +6,7 @@ be copied without the other. Here the weight file holds it, as everywhere, and `
 
 from __future__ import annotations
 
+import errno
 import re
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
 
+_NO_ROOM = frozenset({errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS})
+"""Errors of the cache, not of the connection."""
 _REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
@@ -159,6 +162,7 @@ def download(
 @contextmanager
 def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
     """Turns the hub's errors, which are paragraphs, into one sentence each."""
+    from huggingface_hub import constants
     from huggingface_hub import errors as hub
 
     try:
@@ -177,8 +181,8 @@ def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
         raise HubError(f"{repo_id} has no revision {revision!r}; name a branch, tag or commit of it") from error
     except hub.LocalEntryNotFoundError as error:
         raise HubError(
-            f"{repo_id} is not in the cache, and the hub is switched off or cannot be reached; connect once, or give "
-            f"the path of a {WEIGHTS}"
+            f"{repo_id} is not in the cache, and the hub, {constants.ENDPOINT}, is switched off or cannot be reached; "
+            f"connect once, or give the path of a {WEIGHTS}"
         ) from error
     except hub.EntryNotFoundError as error:
         raise HubError(f"{repo_id} is not a LAMI model: it has no {WEIGHTS}; choose another repository") from error
@@ -194,4 +198,9 @@ def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
     except LamiError:
         raise
     except Exception as error:  # each version of the client has the errors of another network library
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise HubError(
+                f"{repo_id} cannot be kept in the hub's cache ({error}); make room, or set HF_HUB_CACHE to another "
+                "folder"
+            ) from error
         raise HubError(f"the connection to the hub failed for {repo_id} ({type(error).__name__}); try again") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import threading
 import urllib.error
@@ -12,7 +13,7 @@ _REACH_TIMEOUT = 0.8
 
 
 def reachable(url: str) -> bool:
-    """Whether the server (or the proxy in front of it) answers at once."""
+    """Whether the server (or the proxy in front of it) answers at once; what is no address does not."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return False
     answered = threading.Event()
@@ -23,7 +24,7 @@ def reachable(url: str) -> bool:
         except urllib.error.HTTPError as error:
             if error.code >= 500:
                 return
-        except OSError:
+        except (OSError, ValueError, http.client.HTTPException):
             return
         answered.set()
 

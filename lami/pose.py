@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -48,7 +49,7 @@ class SeenPoses:
     @classmethod
     def from_list(cls, counts: Sequence[float]) -> SeenPoses:
         """What `to_list` gave. Raises `ValueError` for what is no histogram."""
-        if len(counts) > _BINS or not all(count >= 0 for count in counts):
+        if len(counts) > _BINS or not all(0 <= count < math.inf for count in counts):
             raise ValueError("the counts of poses are no histogram")
         return cls(torch.tensor([*counts, *itertools.repeat(0.0, _BINS - len(counts))]))
 

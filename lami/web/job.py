@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Condition
 from typing import Literal, TypeVar
 
+import numpy as np
 from torch import Tensor
 
 from lami.acceleration import Precision
@@ -113,7 +114,7 @@ class Job:
         self.settings = settings
         self.folder = folder
         try:
-            self.source = _copy_picture(source, folder, settings.size)
+            self.source = _copy_picture(source, folder, settings)
             self._driving = Path(shutil.copyfile(driving, folder / f"driving{driving.suffix}"))
         except BaseException:
             self.remove()
@@ -219,14 +220,16 @@ class Job:
         self._driving.unlink()
 
     def _crop_picture(self, model: LAMI, precision: Precision) -> None:
-        """Keep only the part that was asked for, which everything that is shown later begins with, too."""
+        """Keep only the part that was asked for, which everything that is shown later begins with, too; made smaller
+        where the result would get too large."""
         picture = read_image(self.source)
         box = Animator(model, picture, crop=self.settings.crop, precision=precision).box
         name = self._names.pop(self.source)
         self.source.unlink()
         self.source = self.source.with_suffix(".png")
         self._names[self.source] = name
-        write_image(self.source, box.cut(picture), generated=False)
+        part = box.cut(picture)
+        write_image(self.source, part if self.settings.size == "model" else _playable(part), generated=False)
 
     def _record(self, frame: AnimatedFrame, seen: VideoWriter) -> None:
         moved = frame.moved
@@ -263,19 +266,25 @@ def in_names(sentence: str, names: Mapping[Path, str]) -> str:
     return sentence
 
 
-def _copy_picture(source: Path, folder: Path, size: OutputSize) -> Path:
-    """A copy of the picture, made smaller where the result would get too large."""
+def _copy_picture(source: Path, folder: Path, settings: Settings) -> Path:
+    """A copy of the picture, made smaller where the result would get too large; but whole for a crop, whose part may be
+    small enough."""
     # Suffixes go along: they tell what is in files of which the content does not.
     target = folder / f"source{source.suffix}"
-    if size != "model":
+    if settings.size != "model" and settings.crop == "none":
         image = read_image(source)
-        scale = _LONGEST / max(image.shape[:2])
-        if scale < 1:
+        smaller = _playable(image)
+        if smaller is not image:
             target = target.with_suffix(".png")
-            smaller = resize(image, *(max(1, round(side * scale)) for side in image.shape[:2]))
             write_image(target, smaller, generated=False)
             return target
     return Path(shutil.copyfile(source, target))
+
+
+def _playable(image: np.ndarray) -> np.ndarray:
+    """The image, made smaller if its longer side is above the limit."""
+    scale = _LONGEST / max(image.shape[:2])
+    return resize(image, *(max(1, round(side * scale)) for side in image.shape[:2])) if scale < 1 else image
 
 
 def _with_selector(model: LAMI, selector: Selector | None) -> LAMI:

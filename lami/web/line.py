@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,6 +16,8 @@ from lami.errors import DataError, LamiError
 from lami.model import LAMI
 from lami.web.job import Job, Settings, in_names
 from lami.web.limits import Limits
+
+logger = logging.getLogger(__name__)
 
 _KEPT = 20
 """Animations that have ended and are kept on disk; the oldest go first."""
@@ -129,11 +132,14 @@ class Line:
             jobs = [self._jobs.pop(name) for name in old]
         for job in jobs:
             job.remove()
-        for path in self._folder.iterdir():
-            # A file that is gone meanwhile arrived whole: Gradio has moved it.
-            with suppress(FileNotFoundError):
-                if path.is_file() and time.time() - path.stat().st_mtime > time.monotonic() - oldest:
-                    path.unlink()
+        try:
+            for path in self._folder.iterdir():
+                # A file that is gone meanwhile arrived whole: Gradio has moved it.
+                with suppress(FileNotFoundError):
+                    if path.is_file() and time.time() - path.stat().st_mtime > time.monotonic() - oldest:
+                        path.unlink()
+        except OSError as error:
+            logger.warning("uploads that broke off cannot be removed: %s", error)
 
     def _check_room(self, owner: str) -> None:
         with self._lock:

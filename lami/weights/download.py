@@ -37,18 +37,19 @@ def get_weights(
         CheckpointError: the file is damaged or no LAMI model.
         DataError: the output exists, is not named `.safetensors`, or cannot be written.
     """
-    from lami.checkpoint import check_output
-    from lami.data.files import atomic_path
-
     if repo_id in PACKAGED:
         raise HubError(f"{repo_id} is in the package, not on the hub; 'lami weights path {repo_id}' tells where")
     hub.check_repository(repo_id)
     if output is not None:
+        from lami.checkpoint import check_output  # here, since it imports torch
+
         check_output(None, Path(output), overwrite)
     path = hub.download(repo_id, revision, token, cache_dir)
     verify_weights(path)
     if output is None:
         return path
+    from lami.data.files import atomic_path
+
     with atomic_path(Path(output)) as partial:
         shutil.copyfile(path, partial)
     return Path(output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import re
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from lami import hub
 from lami.errors import CheckpointError, ConfigError
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "lami-1"
 """In the metadata of every weight file."""
@@ -42,6 +45,8 @@ class WeightFile:
 
 def list_weights(cache_dir: str | Path | None = None) -> list[WeightFile]:
     """The packaged weights, then those of lami in the hub's cache by name; files of other programs are passed over.
+
+    A cache that may not be read is a warning.
 
     Args:
         cache_dir: where downloads stay; None is the hub's own cache.
@@ -99,12 +104,17 @@ def _in_cache(cache_dir: str | Path | None) -> Iterator[tuple[str, str | None, P
     cache = Path(cache_dir or constants.HF_HUB_CACHE).expanduser()
     if not cache.is_dir():
         return
-    for repository in scan_cache_dir(cache).repos:
+    try:
+        repositories = scan_cache_dir(cache).repos
+    except OSError as error:
+        logger.warning("the hub's cache %s is left out, it cannot be read (%s)", cache, error)
+        return
+    for repository in repositories:
         if repository.repo_type != "model":
             continue
         for version in repository.revisions:
             path = version.snapshot_path / hub.WEIGHTS
-            if path.is_file():
+            if os.path.isfile(path):  # unlike Path.is_file, False in folders that may not be read
                 other = min(version.refs, default=version.commit_hash)
                 yield repository.repo_id, None if "main" in version.refs else other, path
 
@@ -122,7 +132,7 @@ def _described(path: Path, name: str, revision: str | None = None, purpose: str 
         model = json.loads(metadata["config"])["model"]
         height, width = map(int, model["image_size"])
         splines = int(model["num_splines"])
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, OverflowError, RecursionError):
         return None
     parameters = sum(math.prod(shape) for key, shape in shapes.items() if not _BUFFERS.search(key))
     return WeightFile(name, revision, purpose, path, (height, width), splines, parameters, bytes=path.stat().st_size)

@@ -110,6 +110,15 @@ def test_crops_are_seen_everywhere(model: LAMI, start: Any, tmp_path: Path) -> N
     assert look_inside(model, job, 0).strip.size
 
 
+def test_crops_of_large_pictures_keep_their_detail(model: LAMI, start: Any, tmp_path: Path) -> None:
+    write_image(tmp_path / "large.png", quarters(400, 4000))
+    for crop, shape in (("centre", (400, 400, 3)), ("0,0,3840,400", (200, 1920, 3))):
+        job = start(source=tmp_path / "large.png", crop=crop, size="source")
+        job.run(model, "fp32")
+        assert job.progress.state == "done", job.error
+        assert read_image(job.source).shape == shape
+
+
 def test_strength_zero_stands_still(model: LAMI, start: Any) -> None:
     job = start(strength=0.0)
     job.run(model, "fp32")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from inputs.media import quarters
@@ -113,6 +114,14 @@ def test_uploads_that_broke_off_are_removed_when_they_are_old(line: Line, folder
     os.utime(folder / "arrived", (now - 2 * hour, now - 2 * hour))
     line.sweep(time.monotonic())
     assert {path.name for path in folder.iterdir()} == {"tmpnew", "arrived"}
+
+
+def test_sweeping_goes_on_after_an_error(
+    line: Line, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Path, "iterdir", Mock(side_effect=PermissionError(13, "Permission denied")))
+    line.sweep(time.monotonic())
+    assert "uploads that broke off cannot be removed" in caplog.text
 
 
 def test_unfinished_jobs_have_no_result_and_failed_ones_are_forgotten(

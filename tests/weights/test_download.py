@@ -57,7 +57,9 @@ def test_cached_models_need_no_network(cache: Path, tmp_path: Path) -> None:
 
 def test_offline_fails_at_once(cache: Path, tmp_path: Path) -> None:
     start = time.monotonic()
-    with pytest.raises(HubError, match="someone/singers is not in the cache, and the hub is switched off") as caught:
+    with pytest.raises(
+        HubError, match=r"someone/singers is not in the cache, and the hub, .*, is switched off"
+    ) as caught:
         get_weights("someone/singers", tmp_path / "new" / "a.safetensors")
     assert time.monotonic() - start < 2
     assert "\n" not in str(caught.value)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -76,6 +77,15 @@ def test_files_of_others_are_passed_over(cache: Path, weights: Path) -> None:
     (cache / "models--someone--nothing").mkdir()
     (cache / "notes.txt").write_text("mine")
     assert list_weights() == before
+
+
+def test_a_cache_that_may_not_be_read_is_a_warning(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(os, "scandir", refuse := Mock(side_effect=PermissionError(13, "Permission denied")))
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert {file.name for file in list_weights()} == set(PACKAGED)
+    assert f"the hub's cache {cache} is left out, it cannot be read" in caplog.text
 
 
 def test_listing_is_light(cache: Path) -> None:

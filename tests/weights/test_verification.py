@@ -70,6 +70,10 @@ def spoil(name: str, value: float) -> Callable[[dict[str, torch.Tensor], object]
     return change
 
 
+def stored_as(dtype: torch.dtype) -> Callable[[dict[str, torch.Tensor], object], None]:
+    return lambda tensors, _: tensors.update({"generator.final.bias": tensors["generator.final.bias"].to(dtype)})
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -81,6 +85,11 @@ def spoil(name: str, value: float) -> Callable[[dict[str, torch.Tensor], object]
         (change_config("model", "colour", 1), "holds a configuration that this version of lami does not know"),
         (change_config("model", "image_size", 65), "holds a configuration that this version of lami does not know"),
         (change_config("model", "detector", {"name": "a"}), "holds a configuration that this version of lami does not"),
+        (change_config("model", "num_splines", 10**9), "holds a configuration that this version of lami does not know"),
+        (lambda _, metadata: metadata.update(config="[" * 100_000), "holds a configuration that this version of lami"),
+        (lambda _, metadata: metadata.update(poses="[1, 1e999]"), "holds a configuration that this version of lami"),
+        (stored_as(torch.int8), "tensor generator.final.bias is torch.int8, which no weights of lami are"),
+        (stored_as(torch.float8_e4m3fn), "tensor generator.final.bias is torch.float8_e4m3fn, which no weights"),
         (lambda _, metadata: metadata.pop("format"), "not a LAMI model"),
         (lambda _, metadata: metadata.pop("config"), "holds a configuration that this version of lami does not know"),
     ],
