@@ -30,6 +30,7 @@ from lami.configs import load_config
 from lami.environment import describe_machine
 from lami.evaluation import evaluate
 from lami.evaluation.results import FIGURES, format_figure
+from lami.model import LAMI
 
 _TWO_STAGES = {"enabled": True, "fusion": "none"}
 WAYS: dict[str, dict[str, dict[str, Any]]] = {
@@ -72,7 +73,8 @@ def main() -> None:
         model.interpolation = model.interpolation.model_copy(update=changes)
         output.mkdir(parents=True, exist_ok=True)
         weights = folder.with_suffix(".safetensors")
-        save(model, weights)
+        if not _holds(weights, model):
+            save(model, weights)
         evaluation = folder / "evaluation"
         result = evaluate(
             config, evaluation, checkpoint=weights, keypoints=options.keypoints, enlarge=options.enlarge, device="cpu"
@@ -97,6 +99,17 @@ def main() -> None:
     }
     draw_displacement(points, output / "displacement.png")
     print(_markdown(summary))
+
+
+def _holds(weights: Path, model: LAMI) -> bool:
+    """Whether a file, of which evaluations may be finished, holds this very model; written again it has other bytes."""
+    if not weights.is_file():
+        return False
+    found = load(weights, "cpu")
+    tensors = found.state_dict()
+    return found.interpolation == model.interpolation and all(
+        torch.equal(tensors[name], tensor) for name, tensor in model.state_dict().items()
+    )
 
 
 def _best_of_each(ways: list[list[Frame]]) -> list[Frame]:

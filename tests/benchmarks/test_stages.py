@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
+
 import pytest
+import torch
+from small import small_model
 
 pytest.importorskip("matplotlib", reason="the plot of the summary needs matplotlib")
 
 from benchmarks import stages
 from lami.ablation.frames import Frame
+from lami.checkpoint import save
 
 
 def frames(distance: float, lost: int = 0) -> list[Frame]:
@@ -27,6 +33,19 @@ def frames(distance: float, lost: int = 0) -> list[Frame]:
         for clip in range(6)
         for number in range(8)
     ]
+
+
+def test_weights_that_are_there_stay(tmp_path: Path) -> None:
+    model = small_model()
+    assert not stages._holds(tmp_path / "a.safetensors", model)
+    save(model, tmp_path / "a.safetensors")
+    assert stages._holds(tmp_path / "a.safetensors", model)
+    other = copy.deepcopy(model)
+    other.interpolation = other.interpolation.model_copy(update={"enabled": False})
+    assert not stages._holds(tmp_path / "a.safetensors", other)
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    assert not stages._holds(tmp_path / "a.safetensors", model)
 
 
 def test_changes_and_bins_that_a_mode_lacks() -> None:
