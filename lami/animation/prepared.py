@@ -67,7 +67,7 @@ class PreparedSource:
         Raises:
             CheckpointError: they are not finite.
         """
-        return _finite(self.model.detect_keypoints(images), "keypoints")
+        return self._finite(self.model.detect_keypoints(images), "keypoints")
 
     def background(self, driving: Tensor) -> Tensor | None:
         """Camera motion (B, 3, 3) to driving frames (B, 3, H, W) of the same video; None without a predictor."""
@@ -110,7 +110,7 @@ class PreparedSource:
             )
         else:
             result = self.model.transfer_directly(self.encoded, self.keypoints, keypoints, background)
-        predictions = _finite(result.prediction, "images")
+        predictions = self._finite(result.prediction, "images")
         return [
             Moved(
                 driving=driving[i],
@@ -125,11 +125,12 @@ class PreparedSource:
             for i, time in enumerate(result.selected_time.tolist())
         ]
 
-
-def _finite(values: Tensor, what: str) -> Tensor:
-    if not torch.isfinite(values).all():
-        raise CheckpointError(
-            f"the model makes {what} that are not finite numbers; its weights are damaged or its training diverged, "
-            "use another checkpoint"
-        )
-    return values
+    def _finite(self, values: Tensor, what: str) -> Tensor:
+        if not torch.isfinite(values).all():
+            # bf16 reaches as far as fp32 and so hardly ever is the cause; keypoints are in fp32 anyway.
+            first = "try precision fp32, else " if self.model.accelerated == "bf16" else ""
+            raise CheckpointError(
+                f"the model makes {what} that are not finite numbers; its weights are damaged or its training "
+                f"diverged, {first}use another checkpoint"
+            )
+        return values

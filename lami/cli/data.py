@@ -5,18 +5,35 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from lami.cli.options import parse
 from lami.cli.subcommands import dispatch
 
+if TYPE_CHECKING:
+    from lami.configs.schema import DataConfig
+    from lami.data import SetSurvey
+
+_CHECK = "tell what a data set holds and what of it cannot be read, before training"
 _PACK = "turn a data set into a few large files, which training reads fast"
 _VERIFY = "check that a packed data set is undamaged"
 
 Folder = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DIR")]]
 Size = Annotated[tuple[int, int] | None, tyro.conf.arg(metavar="HEIGHT WIDTH")]
+
+
+@dataclass
+class CheckOptions:
+    source: Folder
+    """Folder of videos, frame folders or strips, with `train` and `test` inside or split automatically; or packed."""
+    clips: bool = False
+    """List every clip."""
+    frame_shape: Size = None
+    """Size of the frames that stand side by side in a strip image."""
+    test_fraction: float = 0.2
+    """Share of clips held out where the source has neither a train nor a test folder."""
 
 
 @dataclass
@@ -46,23 +63,62 @@ class VerifyOptions:
 
 
 def main(arguments: list[str]) -> None:
-    dispatch("data", {"pack": (_PACK, _pack), "verify": (_VERIFY, _verify)}, arguments)
+    dispatch("data", {"check": (_CHECK, _check), "pack": (_PACK, _pack), "verify": (_VERIFY, _verify)}, arguments)
+
+
+def _check(arguments: list[str]) -> None:
+    options = parse(CheckOptions, arguments, "data check", f"{_CHECK.capitalize()}.")
+
+    from lami.data import survey
+    from lami.errors import DataError
+
+    sets = survey(_data(options))
+    for name, found in sets.items():
+        print(f"{name}: {_summary(found)}")
+        for clip in found.clips if options.clips else ():
+            rate = "" if clip.rate is None else f", {float(clip.rate):g} frames a second"
+            print(f"  {clip.name}: {clip.frames} frames of {clip.size[0]} x {clip.size[1]}{rate}")
+        for clip_name, reason in found.left_out.items():
+            print(f"  {clip_name} is left out: {reason}")
+    for name, found in sets.items():
+        if not found.clips:
+            raise DataError(f"none of the {len(found.left_out)} clips for {name} can be read, see above")
+
+
+def _summary(found: SetSurvey) -> str:
+    """Number of clips, identities and frames, and the ranges of sizes and rates."""
+    left_out = f", {len(found.left_out)} left out" if found.left_out else ""
+    if not found.clips:
+        return f"0 clips{left_out}"
+    frames = sum(clip.frames for clip in found.clips)
+    parts = [f"{len(found.clips)} clips of {len({clip.identity for clip in found.clips})} identities{left_out}"]
+    still = sum(clip.frames == 1 for clip in found.clips)
+    parts.append(f"{frames} frames" + (f" ({still} clips have one only and show no motion)" if still else ""))
+    by_area = sorted((clip.size for clip in found.clips), key=lambda size: size[0] * size[1])
+    parts.append(_range(*(f"{height} x {width}" for height, width in (by_area[0], by_area[-1]))) + " (height x width)")
+    rates = [float(clip.rate) for clip in found.clips if clip.rate is not None]
+    if rates:
+        parts.append(_range(f"{min(rates):g}", f"{max(rates):g}") + " frames a second")
+    return ", ".join(parts)
+
+
+def _range(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"
+
+
+def _data(options: CheckOptions | PackOptions) -> DataConfig:
+    from lami.configs import load_config
+
+    given = {"root": str(options.source), "frame_shape": options.frame_shape, "test_fraction": options.test_fraction}
+    return load_config(None, {f"data.{key}": value for key, value in given.items()}).data
 
 
 def _pack(arguments: list[str]) -> None:
     options = parse(PackOptions, arguments, "data pack", f"{_PACK.capitalize()}.")
 
-    from lami.configs import load_config
     from lami.data import PackSettings, pack
 
-    data = load_config(
-        None,
-        {
-            "data.root": str(options.source),
-            "data.frame_shape": options.frame_shape,
-            "data.test_fraction": options.test_fraction,
-        },
-    ).data
+    data = _data(options)
     settings = PackSettings(
         size=options.size,
         format=options.format,

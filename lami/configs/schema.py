@@ -281,6 +281,8 @@ class DataConfig(Section):
     """(height, width) of each frame of a strip image; needed only where images hold several frames side by side."""
     repeats: int = Field(1, ge=1)
     """Pairs drawn from each clip in an epoch."""
+    overfit: int | None = Field(None, ge=1)
+    """Draw the first this many pairs again and again, which a sound setup learns by heart; null draws ever new ones."""
     id_sampling: bool = False
     """Draw identities (the part of the name before `#`) instead of clips."""
     test_fraction: float = Field(0.2, gt=0.0, lt=1.0)

@@ -12,6 +12,7 @@ from lami.data.pairs import Pair, is_pattern, match_pairs, read_pairs
 from lami.data.resampling import Resampled, parse_rate
 from lami.data.shards import PackReport, PackSettings
 from lami.data.sources import ClipSets, ClipSource, find_clips, list_clips
+from lami.data.survey import ClipFacts, SetSurvey, survey
 from lami.data.verification import verify
 from lami.data.video import VIDEO_SUFFIXES, Frame, VideoReader
 from lami.data.writer import WRITABLE_SUFFIXES, VideoWriter
@@ -23,6 +24,7 @@ __all__ = [
     "WRITABLE_SUFFIXES",
     "Camera",
     "Clip",
+    "ClipFacts",
     "ClipSets",
     "ClipSource",
     "DrawBatches",
@@ -32,6 +34,7 @@ __all__ = [
     "PackSettings",
     "Pair",
     "Resampled",
+    "SetSurvey",
     "TestClip",
     "TestClips",
     "TrainingPair",
@@ -54,6 +57,7 @@ __all__ = [
     "read_image",
     "read_pairs",
     "resize",
+    "survey",
     "to_tensor",
     "to_uint8",
     "verify",

@@ -41,7 +41,8 @@ class TrainingPairs(Dataset[TrainingPair]):
     Draw n is the same whatever was drawn before and whichever worker draws it, so a run resumes exactly by going on at
     its draw number (see `DrawBatches`). Epoch e is the draws e * epoch_length to (e + 1) * epoch_length - 1, in which
     every item - a clip, or an identity with `config.id_sampling` - comes up `config.repeats` times in random order.
-    Frames are drawn with replacement and sorted in time; only these two are decoded.
+    Frames are drawn with replacement and sorted in time; only these two are decoded. With `config.overfit` the first
+    draws repeat.
 
     image_size: (height, width) of the result; frames of another shape are resized, without keeping their aspect ratio.
     annotated: add the true control points of the frames, which are wrong after augmentation.
@@ -73,7 +74,8 @@ class TrainingPairs(Dataset[TrainingPair]):
         return len(self._items) * self._config.repeats
 
     def __getitem__(self, draw: int) -> TrainingPair:
-        epoch, position = divmod(int(draw), self.epoch_length)
+        draw = int(draw) if self._config.overfit is None else int(draw) % self._config.overfit
+        epoch, position = divmod(draw, self.epoch_length)
         item = int(self._order(epoch)[position] % len(self._items))
         # Where clips are damaged, the items in a random order; the first that can be read is taken.
         rng = np.random.default_rng((self._seed, _DRAW, draw))

@@ -225,8 +225,10 @@ def test_images_that_cannot_work(model: LAMI, tmp_path: Path) -> None:
 def test_weights_that_are_not_finite(network: str) -> None:
     model = small_model(selector="fixed")
     torch.nn.init.constant_(list(getattr(model, network).parameters())[-1], float("nan"))
-    with pytest.raises(CheckpointError, match="not finite"):
-        Animator(model, SOURCE).step(FRAMES[0])
+    with pytest.raises(CheckpointError, match=r"not finite numbers; .* diverged, use another checkpoint"):
+        Animator(model, SOURCE, precision="fp32").step(FRAMES[0])
+    with pytest.raises(CheckpointError, match="diverged, try precision fp32, else use another checkpoint"):
+        Animator(model, SOURCE, precision="bf16").step(FRAMES[0])
 
 
 def test_panel_frames_the_selected_time(model: LAMI) -> None:

@@ -19,7 +19,7 @@ from lami.weights.inventory import path_of
 
 @pytest.mark.parametrize(
     ("command", "subcommands"),
-    [("data", ("pack", "verify")), ("bench", ("data",)), ("weights", ("list", "path", "get", "verify"))],
+    [("data", ("check", "pack", "verify")), ("bench", ("data",)), ("weights", ("list", "path", "get", "verify"))],
 )
 def test_help(command: str, subcommands: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     main([command])
@@ -33,7 +33,7 @@ def test_help(command: str, subcommands: tuple[str, ...], capsys: pytest.Capture
 
 
 def test_unknown_subcommands_name_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
-    for command, sentence in (("pakc", "did you mean pack?"), ("zzz", "there are pack, verify")):
+    for command, sentence in (("pakc", "did you mean pack?"), ("zzz", "there are check, pack, verify")):
         with pytest.raises(SystemExit) as stop:
             main(["data", command])
         assert stop.value.code == 2
@@ -65,6 +65,30 @@ def test_pack_and_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     errors = capsys.readouterr().err
     assert f"{shard}: its bytes are not those that were packed" in errors
     assert "error: 1 shards in" in errors.splitlines()[-1]
+
+
+def test_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for clip, frames in (("a#1", 3), ("a#2", 1), ("b", 2)):
+        write_image(tmp_path / "train" / f"{clip}.png", np.zeros((8, 8 * frames, 3), np.uint8))
+    (tmp_path / "train" / "c.mp4").write_bytes(b"no video")
+    options = ["--frame-shape", "8", "8"]
+    main(["data", "check", str(tmp_path), *options])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == (
+        "train: 3 clips of 2 identities, 1 left out, 6 frames (1 clips have one only and show no motion), "
+        "8 x 8 (height x width)"
+    )
+    assert second.startswith("  c.mp4 is left out: ")
+    main(["data", "check", str(tmp_path), *options, "--clips"])
+    assert "  a#1.png: 3 frames of 8 x 8\n" in capsys.readouterr().out
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "d.mp4").write_bytes(b"no video")
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "check", str(tmp_path), *options])
+    assert stop.value.code == 2
+    assert (
+        capsys.readouterr().err.splitlines()[-1] == "lami: error: none of the 1 clips for test can be read, see above"
+    )
 
 
 def test_bench_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +133,7 @@ def test_weights_of_others(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     [
         (["path", "dmo"], "no weight file at dmo; check the path, or take a name that 'lami weights list' shows"),
         (["path", "someone/dancers"], "someone/dancers is not in the cache; 'lami weights get someone/dancers'"),
-        (["get", "someone/dancers"], "someone/dancers is not in the cache, and the hub is switched off"),
+        (["get", "someone/dancers"], "is switched off or cannot be reached; connect once, or give the path"),
         (["verify", "demo", "--sha256", "0" * 64], "is damaged or another file"),
         (["verify", "demo", "--revision", "v2"], "leave out the revision"),
     ],

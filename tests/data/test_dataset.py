@@ -91,6 +91,15 @@ def test_every_epoch_has_every_clip_as_often_as_repeats_say() -> None:
     assert orders[0] != sorted(orders[0])
 
 
+def test_overfitting_draws_the_same_few_pairs_in_every_epoch() -> None:
+    few = TrainingPairs(sources(*"abcdefg"), AUGMENTED.model_copy(update={"overfit": 3}), (8, 12))
+    ever_new = TrainingPairs(sources(*"abcdefg"), AUGMENTED, (8, 12))
+    assert few.epoch_length == ever_new.epoch_length == 14
+    for draw in range(30):
+        assert same(few[draw], ever_new[draw % 3])
+    assert not same(few[0], few[1])
+
+
 def test_frames_are_uniform_sorted_and_only_two_are_read() -> None:
     clip = LevelClip("a")
     pairs = TrainingPairs([ClipSource("a", lambda: clip)], DataConfig(), (8, 12))
