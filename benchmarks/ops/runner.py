@@ -127,14 +127,14 @@ class Runner:
         runs = {side: measure.in_turn([runs[side] for runs in made]) for side in made[0]}
         limit = copy(moved, self.device)
         runs["copy"] = measure.passes(limit.function, limit.arguments)[FORWARD]()
-        wanted = point.aim.forward if name == FORWARD else point.aim.both
+        wanted = {FORWARD: point.aim.forward, BOTH: point.aim.both}.get(name, {})
         windows = self.windows if point.named or point.name == BASE else max(3, self.windows // 2)
         return results.Pass(
             name=name,
             sides={side: self._side(runs[side], seconds) for side, seconds in self._seconds(runs, windows).items()},
             bytes_moved=moved,
             wanted={"eager": 1.0, **wanted},
-            wanted_memory=None if name == FORWARD else point.aim.memory,
+            wanted_memory=point.aim.memory if name == BOTH else None,
             wanted_host_us=point.aim.host_us if name == FORWARD else None,
         )
 

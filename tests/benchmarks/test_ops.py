@@ -171,6 +171,18 @@ def test_all_sides_are_measured_or_missing_with_a_reason() -> None:
     assert not runner.disagreeing()
 
 
+def test_targets_are_of_the_pass_that_they_name() -> None:
+    runner = _runner((FORWARD, BACKWARD, BOTH))
+    aim = Aim(SMALL, forward={"eager": 5}, both={"eager": 6}, memory=0.4, host_us=60)
+    runner.run(Point(load("fit_tps"), "small", aim, named=True))
+    [case] = runner.cases
+    assert [(each.wanted, each.wanted_memory, each.wanted_host_us) for each in case.passes] == [
+        ({"eager": 5}, None, 60),
+        ({"eager": 1}, None, None),
+        ({"eager": 6}, 0.4, None),
+    ]
+
+
 def test_another_implementation_that_computes_something_else_is_found() -> None:
     def setup(size: Size, inputs: Inputs) -> Case:
         x = (inputs.normal(size.side),)
