@@ -150,7 +150,7 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     """The device asked for; None or `auto` is the GPU if there is one, else the CPU.
 
     Raises:
-        ConfigError: CUDA is asked for and not available.
+        ConfigError: there is no such device, or not on this machine.
     """
     from lami.errors import ConfigError
 
@@ -159,7 +159,9 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise ConfigError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:0") from error
+        raise ConfigError(f"unknown device {device!r}; use auto, cpu, cuda, cuda:0 or mps") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device cuda is not available here; use --device cpu, or install a CUDA build of torch")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device mps is the GPU of a Mac and not available here; use --device cpu")
     return chosen

@@ -172,7 +172,7 @@ def test_tensors_must_fit(change: Callable[[dict[str, torch.Tensor]], object], m
 def test_device_choice() -> None:
     assert checkpoint.pick_device("cpu") == torch.device("cpu")
     assert checkpoint.pick_device("auto") == checkpoint.pick_device(None)
-    with pytest.raises(ConfigError, match="unknown device 'gpu'; use auto, cpu, cuda or cuda:0"):
+    with pytest.raises(ConfigError, match="unknown device 'gpu'; use auto, cpu, cuda, cuda:0 or mps"):
         checkpoint.pick_device("gpu")
 
 
@@ -180,3 +180,9 @@ def test_device_choice() -> None:
 def test_missing_cuda_is_explained() -> None:
     with pytest.raises(ConfigError, match="device cuda is not available here"):
         checkpoint.pick_device("cuda:0")
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="this is a Mac")
+def test_missing_mps_is_explained() -> None:
+    with pytest.raises(ConfigError, match="device mps is the GPU of a Mac and not available here; use --device cpu"):
+        checkpoint.pick_device("mps")

@@ -226,10 +226,10 @@ class Animator:
             _, _, kp_target, background = self._target(batch)
             cost = self.source.candidates(kp_target, times, background).cost
             assert cost is not None  # there are several times to choose from
-            costs.append(cost.double())
+            costs.append(cost)
         if not costs:
             return times
-        return (times[int(pick(torch.cat(costs).mean(dim=0, keepdim=True)))],)
+        return (times[int(pick(torch.cat(costs).cpu().double().mean(dim=0, keepdim=True)))],)
 
     def _target(self, frames: Sequence[Image]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Driving images, their keypoints, the keypoints to move the source to, and the camera's motion."""

@@ -60,7 +60,7 @@ class Box:
     def to_frame(self, keypoints: Tensor, model_size: Size) -> np.ndarray:
         """Keypoints (F, K, N, 2) of the letterboxed part -> (F, K * N, 2) float64, pixels from the frame's corner."""
         box = Letterbox((self.height, self.width), model_size)
-        points = keypoints.detach().flatten(1, 2).double().cpu().numpy()
+        points = keypoints.detach().flatten(1, 2).cpu().double().numpy()
         pixels = (points + 1) / 2 * (np.array(model_size[::-1]) - 1) + 0.5 - (box.left, box.top)
         return pixels * (self.width / box.width, self.height / box.height) + (self.left, self.top)
 

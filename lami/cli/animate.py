@@ -56,7 +56,7 @@ class AnimateOptions:
     batch_size: int = 8
     """Frames computed at once."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the networks; auto is bf16 where the processor or GPU is made for it. Coordinates stay in fp32."""
     weights_vit: Annotated[str | None, tyro.conf.arg(metavar="pretrained|FILE|random")] = None

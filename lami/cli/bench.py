@@ -51,7 +51,7 @@ class AnimateOptions:
     compile: bool = False
     """Also measure compiled networks."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """auto, cpu, cuda, cuda:N or mps."""
     weights_vit: Annotated[str | None, tyro.conf.arg(metavar="pretrained|FILE|random")] = None
     """Weights of the selector's transformer; random ones cost the same."""
     output: Output = Path("bench-animate")

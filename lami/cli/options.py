@@ -43,7 +43,7 @@ class TestVideoOptions:
     batch_size: int = 8
     """Frames computed at once."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """auto, cpu, cuda, cuda:N or mps."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Of the networks; auto is bf16 where the processor or GPU is made for it. Coordinates stay in fp32."""
 
