@@ -91,6 +91,23 @@ def measure(model: LAMI, scene: WideScene, numbers: Sequence[int]) -> dict[str, 
     }
 
 
+def _summary(crops: list[dict[str, float]]) -> dict[str, float | None]:
+    """Share of crops with a box; of these means, and the worst of what lies inside. Errors in the whole frame are those
+    of all crops."""
+    boxes = [crop for crop in crops if crop["found"]]
+    mean = {
+        key: float(np.mean([crop[key] for crop in boxes])) if boxes else None
+        for key in ("inside", "size", "error_crop")
+    }
+    return {
+        "found": len(boxes) / len(crops),
+        **mean,
+        "inside_worst": min((crop["inside_worst"] for crop in boxes), default=None),
+        "size_largest": max((crop["size"] for crop in boxes), default=None),
+        "error_whole": float(np.mean([crop["error_whole"] for crop in crops])),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figures", type=int, default=20)
@@ -107,13 +124,12 @@ def main() -> None:
     rows = {
         name: {
             "crops": len(crops),
-            **{key: (min if key == "inside_worst" else np.mean)([crop[key] for crop in crops]) for key in crops[0]},
-            "size_largest": max(crop["size"] for crop in crops),
+            **_summary(crops),
         }
         for name, crops in found.items()
     }
     for name, row in rows.items():
-        print(f"{name:<20}", {key: round(float(value), 3) for key, value in row.items()})
+        print(f"{name:<20}", {key: value and round(float(value), 3) for key, value in row.items()})
     settings = {"figures": options.figures, "side": SIDE, "frames": FRAMES, "single": SINGLE}
     result = {"machine": describe_machine(torch.device("cpu")), "settings": settings, "rows": rows}
     options.output.write_text(json.dumps(result, indent=1, default=str) + "\n")

@@ -106,10 +106,11 @@ def _holds(weights: Path, model: LAMI) -> bool:
     if not weights.is_file():
         return False
     found = load(weights, "cpu")
-    tensors = found.state_dict()
-    return found.interpolation == model.interpolation and all(
-        torch.equal(tensors[name], tensor) for name, tensor in model.state_dict().items()
-    )
+    settings = [(each.config, each.interpolation, each.vit_config) for each in (found, model)]
+    if settings[0] != settings[1]:
+        return False
+    before, now = found.state_dict(), model.state_dict()
+    return before.keys() == now.keys() and all(torch.equal(before[name], now[name]) for name in now)
 
 
 def _best_of_each(ways: list[list[Frame]]) -> list[Frame]:

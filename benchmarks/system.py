@@ -65,8 +65,8 @@ def _where(found: dict[str, Any], source: str) -> str:
     machine = found["machine"]
     command = f" by `{found['command']}`" if "command" in found else ""
     return (
-        f"{machine['gpu'] or machine['processor']}, {machine['threads']} of {machine['cores']} cores, load average "
-        f"{machine['load']:g} at the start; torch {machine['versions']['torch']}; commit {machine['commit'][:8]}"
+        f"{machine['device']}: {machine['gpu'] or machine['processor']}, {machine['threads']} of {machine['cores']} "
+        f"cores, load average {machine['load']:g} at the start; torch {machine['versions']['torch']}; commit {machine['commit'][:8]}"
         f"{' with changes' if machine['dirty'] else ''}, {machine['date'][:10]}{command}. Numbers: "
         f"[{Path(source).name}]({source})."
     )

@@ -44,10 +44,11 @@ def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32"
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """AMX or AVX512-BF16 on a CPU, tensor cores of Ampere and later on a GPU; slower machines only emulate bf16."""
+    """AMX on a CPU, tensor cores of Ampere and later on a GPU; others are slower in bf16, those with AVX512-BF16 too
+    (benchmarks/README.md)."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
 
 
 def accelerated(model: LAMI, precision: Precision = "auto", compile: bool = False, cuda_graphs: bool = False) -> LAMI:

@@ -115,7 +115,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> LAMI:
         )
         seen = SeenPoses.from_list(json.loads(metadata["poses"])) if "poses" in metadata else None
         model = LAMI(*sections)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:  # the last for networks beyond all memory
+    except (KeyError, ValueError, TypeError, OverflowError, RuntimeError) as error:  # the last: beyond all memory
         raise CheckpointError(
             f"{path} holds a configuration that this version of lami does not know; use the version that wrote it"
         ) from error
@@ -147,7 +147,7 @@ def load_tensors(model: torch.nn.Module, tensors: dict[str, torch.Tensor], path:
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for; None or `auto` is the GPU if there is one, else the CPU.
+    """The device asked for; None or `auto` is the CUDA GPU if there is one, else the CPU.
 
     Raises:
         ConfigError: there is no such device, or not on this machine.

@@ -87,6 +87,8 @@ def _devices() -> Facts:
     if not torch.cuda.is_available():
         why = "this torch is built without CUDA" if torch.version.cuda is None else "torch sees no CUDA device"
         facts.append(("gpu", f"none, {why}"))
+    if torch.backends.mps.is_available():
+        facts.append(("mps", "the GPU of this Mac, where the ops run in PyTorch (not tried yet)"))
     for index in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(index)
         memory = f"{gpu.total_memory / 2**30:.1f} GiB"

@@ -54,10 +54,13 @@ def command_line() -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """Short name of a kind of machine, for folders of results: `cpu-2core`, `nvidia-h200`."""
+    """Short name of a kind of machine, for folders of results: `cpu-2core-avx512`, `nvidia-h200`."""
     if device.type == "cuda":
         return re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name(device).lower()).strip("-")
-    return f"{device.type}-{os.cpu_count()}core"
+    if device.type != "cpu":
+        return device.type
+    widest = "amx" if torch.cpu._is_amx_tile_supported() else torch.backends.cpu.get_cpu_capability().lower()
+    return f"cpu-{os.cpu_count()}core-{widest}"
 
 
 def uncommitted_changes() -> bytes:

@@ -81,9 +81,15 @@ class Resized {
   LAMI_INLINE void row(int64_t b, int64_t t, int64_t y, int64_t x0, int64_t x1, C* const out[Channels],
                        std::vector<C>& line) const {
     if (same_) {
-      const C* source = map_.at(b, t, y);
+      const C* source = map_.at(b, t, y, x0);
+      const bool dense = map_.stride[3] == Channels && (Channels == 1 || map_.stride[4] == 1);
       for (int c = 0; c < Channels; ++c) {
-        for (int64_t x = x0; x < x1; ++x) out[c][x - x0] = source[x * map_.stride[3] + c * map_.stride[4]];
+        if (dense) {  // known to the compiler, a stride becomes a shuffle
+#pragma omp simd
+          for (int64_t x = 0; x < x1 - x0; ++x) out[c][x] = source[x * Channels + c];
+        } else {
+          for (int64_t x = 0; x < x1 - x0; ++x) out[c][x] = source[x * map_.stride[3] + c * map_.stride[4]];
+        }
       }
       return;
     }
@@ -118,9 +124,10 @@ struct ImageSize {
   int64_t height, width;
 };
 
-template <Padding padding, typename C>
-LAMI_INLINE void to_taps(const C* x, const C* y, int64_t count, ImageSize size, bool align_corners, int64_t at,
-                         const Taps<C>& taps) {
+// With options known to the compiler: only then does it make vector instructions of the loop.
+template <Padding padding, bool align_corners, bool slopes, typename C>
+LAMI_INLINE void to_taps(const C* x, const C* y, int64_t count, ImageSize size, int64_t at, const Taps<C>& taps) {
+#pragma omp simd
   for (int64_t i = 0; i < count; ++i) {
     const Tap<C> tap_x = sampling_tap<padding>(x[i], size.width, align_corners);
     const Tap<C> tap_y = sampling_tap<padding>(y[i], size.height, align_corners);
@@ -128,10 +135,22 @@ LAMI_INLINE void to_taps(const C* x, const C* y, int64_t count, ImageSize size, 
     taps.y[at + i] = static_cast<int32_t>(tap_y.index);
     taps.tx[at + i] = tap_x.fraction;
     taps.ty[at + i] = tap_y.fraction;
-    if (taps.slope_x != nullptr) {
+    if constexpr (slopes) {
       taps.slope_x[at + i] = tap_x.slope;
       taps.slope_y[at + i] = tap_y.slope;
     }
+  }
+}
+
+template <Padding padding, typename C>
+LAMI_INLINE void to_taps(const C* x, const C* y, int64_t count, ImageSize size, bool align_corners, int64_t at,
+                         const Taps<C>& taps) {
+  if (taps.slope_x == nullptr) {
+    align_corners ? to_taps<padding, true, false>(x, y, count, size, at, taps)
+                  : to_taps<padding, false, false>(x, y, count, size, at, taps);
+  } else {
+    align_corners ? to_taps<padding, true, true>(x, y, count, size, at, taps)
+                  : to_taps<padding, false, true>(x, y, count, size, at, taps);
   }
 }
 

@@ -32,8 +32,11 @@ _STRAY = 4.0
 """Keypoints that are so many times as far from the middle as half of them are taken to lie on the background."""
 _GLITCHES = 0.01
 """Part of a video's frames that may reach farther than the box."""
-_SMALLEST, _LARGEST = 0.02, 0.9
-"""Extents below this part of the frame's longer side, and boxes above this part of its area, are of no use."""
+_SMALLEST, _LARGEST = 0.02, 0.5
+"""Keypoints whose extent is below this part of the frame's longer side, or above this part of its area, show no object
+to crop to."""
+_NEARLY_WHOLE = 0.9
+"""Of the frame's area: a box above it is not worth a crop."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,8 @@ def choose_box(
     """The part that a crop says, one for all frames.
 
     Around keypoints it is their extent in all frames with a margin, in the model's aspect, inside the frame. Those far
-    from all others are left out. Where there is no such box, that is a warning, and it is the whole frame.
+    from all others are left out. Where there is no such box, it is the whole frame, with a warning; without one where
+    the box would be nearly as large.
 
     Args:
         crop: see `Crop`.
@@ -144,8 +148,9 @@ def choose_box(
     for margin, least in _MARGINS:
         if isinstance(found, Box):
             found = _around(found.to_frame(detect(found), model_size), margin, least, frame_size, model_size)
-    if isinstance(found, Box) and found.width * found.height > _LARGEST * whole.width * whole.height:
-        found = "spread over nearly all of it"
+    if isinstance(found, Box) and found.width * found.height > _NEARLY_WHOLE * whole.width * whole.height:
+        logger.info("a crop around the keypoints of %s would be nearly all of it: the whole frame is used", name)
+        return whole
     if isinstance(found, str):
         logger.warning("the keypoints of %s %s: no crop is made around them, the whole frame is used", name, found)
         return whole
@@ -171,6 +176,8 @@ def _around(points: np.ndarray, margin: float, least: float, frame_size: Size, m
     low, high = low.clip(0, frame), high.clip(0, frame)
     if (high - low).max() < _SMALLEST * frame.max():
         return "are all in one place"
+    if (high - low).prod() > _LARGEST * frame.prod():
+        return "spread over most of it"
     largest = np.array(_largest(frame_size, model_size))
     wanted = (high - low) * (1 + 2 * margin)
     scale = (wanted / largest).max()
@@ -190,4 +197,6 @@ def _extent(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     near = distance <= _STRAY * np.median(distance, axis=1, keepdims=True)
     kept = np.where(near, points, middle)
     low, high = kept.min(axis=1), kept.max(axis=1)
-    return np.quantile(low, _GLITCHES, axis=0), np.quantile(high, 1 - _GLITCHES, axis=0)
+    # Whole frames are left out, not parts of one: of up to 100 frames none.
+    lowest = np.quantile(low, _GLITCHES, axis=0, method="lower")
+    return lowest, np.quantile(high, 1 - _GLITCHES, axis=0, method="higher")

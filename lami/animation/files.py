@@ -111,7 +111,7 @@ def animate_file(
         crop_driving: part of the driving frames to use, as `crop`: one box for all frames, which `keypoints` looks for
             in all of them, twice.
         label: write at the bottom edge of the frames that they are generated; the file's metadata always say so.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `auto`, `fp32` or `bf16`, see `Animator`.
         weights_vit: weights of the selector's transformer instead of the checkpoint's setting, see `ViTConfig.weights`.
         fusion: views of the second stage; None takes the checkpoint's, see `InterpolationConfig.fusion`.
@@ -179,6 +179,7 @@ def animate_file(
     fixed_box(crop, image.shape[:2], image.shape[:2], source)  # before the model is loaded, and with the file's name
     if still:
         target = read_image(driving)
+        fixed_box(crop_driving, target.shape[:2], target.shape[:2], driving)
         animator = start_animator()
         model_size = animator.model.config.image_size
         box = choose_box(
@@ -193,8 +194,10 @@ def animate_file(
     else:
         with closing(open_moving(driving)) as video:
             reader = video if rate is None else Resampled(video, rate)
+            [first] = video.frames([0])
+            fixed_box(crop_driving, first.shape[:2], first.shape[:2], driving)
             animator = start_animator()
-            box, best = _look_through(video, animator, crop_driving, best_frame, driving, progress)
+            box, best = _look_through(video, first.shape[:2], animator, crop_driving, best_frame, driving, progress)
             if best is not None:
                 animator.refer_to(box.cut(video.frames([best])[0]))
             sound = driving if audio == "driving" and isinstance(video, VideoReader) else None
@@ -228,7 +231,13 @@ def animate_file(
 
 
 def _look_through(
-    video: Moving, animator: Animator, crop: Crop, best_frame: bool, name: Path, progress: Track
+    video: Moving,
+    frame_size: tuple[int, int],
+    animator: Animator,
+    crop: Crop,
+    best_frame: bool,
+    name: Path,
+    progress: Track,
 ) -> tuple[Box, int | None]:
     """The part of all frames that is used, and the number of the one to refer to, None for the first.
 
@@ -241,8 +250,7 @@ def _look_through(
         keypoints[:] = animator.detect(box.cut(frame.image) for frame in searched)
         return torch.cat(keypoints)
 
-    [first] = video.frames([0])
-    box = choose_box(crop, first.shape[:2], animator.model.config.image_size, name, detect)
+    box = choose_box(crop, frame_size, animator.model.config.image_size, name, detect)
     if not best_frame:
         return box, None
     if not keypoints:

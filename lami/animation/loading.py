@@ -29,7 +29,7 @@ def load_with_options(
 
     Args:
         checkpoint: weight file.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         times: only checked against the selector: `fixed` takes one.
         selector: None takes the checkpoint's.
         weights_vit: weights of the selector's transformer, see `ViTConfig.weights`; None takes the checkpoint's.

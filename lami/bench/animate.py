@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lami.bench.animation_sides import NaiveSide, OurSide, variants
-from lami.bench.memory import peak_bytes
+from lami.bench.memory import check_measurable, peak_bytes
 from lami.bench.parts import Parts, seconds_by_part
 from lami.bench.plots import check_plots, draw_parts
 from lami.checkpoint import load, pick_device
@@ -157,6 +157,7 @@ def bench_animate(
     _check_arguments(times, frames, rounds)
     check_plots()
     chosen = pick_device(device)
+    check_measurable(chosen)
     machine = describe_machine(chosen)
     cases: list[Case] = []
     for size in _sizes(target, sizes):

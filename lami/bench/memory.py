@@ -11,6 +11,14 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from lami.errors import ConfigError
+
+
+def check_measurable(device: torch.device) -> None:
+    """Raises ConfigError for devices whose memory and time are not measured here."""
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"benchmarks measure CPUs and CUDA GPUs, not {device.type}; take device cpu")
+
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     """Most memory that tensors took at a time beyond what was before, results included.

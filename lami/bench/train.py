@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from lami.bench.memory import peak_bytes
+from lami.bench.memory import check_measurable, peak_bytes
 from lami.bench.naive import NaiveStep, naive_settings
 from lami.bench.parts import Parts, seconds_by_part
 from lami.bench.plots import check_plots, draw_parts
@@ -143,6 +143,7 @@ def bench_train(config: Config, rounds: int, output: str | Path) -> TrainBenchma
     check_plots()
     settings = config.training
     device = pick_device(settings.device)
+    check_measurable(device)
     source, driving = _batch(config, device)
     dropout = settings.dropout
     state = StepState(ContributionDropout(dropout.maximum, dropout.mode) if dropout.maximum > 0 else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -51,7 +52,7 @@ class AnimateOptions:
     compile: bool = False
     """Also measure compiled networks."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
+    """auto, cpu, cuda or cuda:N."""
     weights_vit: Annotated[str | None, tyro.conf.arg(metavar="pretrained|FILE|random")] = None
     """Weights of the selector's transformer; random ones cost the same."""
     output: Output = Path("bench-animate")
@@ -69,6 +70,9 @@ class TrainOptions:
 
 
 def main(arguments: list[str]) -> None:
+    # The profiler measures memory and parts; its own log would hide the progress. Read when torch is imported.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     dispatch("bench", _SUBCOMMANDS, arguments)
 
 

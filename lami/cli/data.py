@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lami.configs.schema import DataConfig
     from lami.data import SetSurvey
 
-_CHECK = "tell what a data set holds and what of it cannot be read, before training"
+_CHECK = "tell what a data set holds, and which clips cannot be opened or lack their first or last frame"
 _PACK = "turn a data set into a few large files, which training reads fast"
 _VERIFY = "check that a packed data set is undamaged"
 

@@ -19,7 +19,7 @@ COMMANDS = {
     "evaluate": "measure how far rebuilt test videos are from the real ones",
     "ablate": "train and evaluate variants of a configuration side by side",
     "animate": "move the object of an image as a driving video does",
-    "data": "pack a data set for fast reading, verify a packed one",
+    "data": "check a data set, pack it for fast reading, verify a packed one",
     "weights": "list, find, download and verify weight files",
     "convert": "turn a TPSMM checkpoint into a lami one",
     "export": "write a model as ONNX graphs or torch.export packages",

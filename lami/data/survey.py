@@ -42,8 +42,10 @@ def survey(data: DataConfig) -> dict[str, SetSurvey]:
         What was found for `train` and for `test`, those that are not empty.
 
     Raises:
-        DataError: there are no clips, or no way to tell where their frames are.
+        DataError: there are no clips, no way to tell where their frames are, or `synthetic` is set.
     """
+    if data.synthetic is not None:
+        raise DataError("data.synthetic figures are drawn, not read, and need no check; give data.root")
     clips = find_clips(data, (1, 1))
     return {name: _survey(getattr(clips, name), f"checking {name}") for name in SETS if getattr(clips, name)}
 

@@ -108,7 +108,7 @@ def reconstruct(
         selector: None takes the checkpoint's.
         weights_vit: weights of the selector's transformer instead of the checkpoint's setting, see `ViTConfig.weights`.
         fusion: views of the second stage; None takes the checkpoint's, see `InterpolationConfig.fusion`.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         precision: `auto`, `fp32` or `bf16`, see `lami.acceleration.accelerated`; the report says which.
         batch_size: frames handled at once.
 
@@ -200,8 +200,8 @@ def _reconstruct_clip(
         keypoints = source.detect(driving)
         moved = source.move(driving, keypoints, keypoints, times, source.background(driving))
         predictions = torch.stack([frame.prediction for frame in moved])
-        l1 += float((predictions - driving).abs().mean(dim=(1, 2, 3)).double().sum())
-        copy += float((source.image - driving).abs().mean(dim=(1, 2, 3)).double().sum())
+        l1 += float((predictions - driving).abs().mean(dim=(1, 2, 3)).cpu().double().sum())
+        copy += float((source.image - driving).abs().mean(dim=(1, 2, 3)).cpu().double().sum())
         if folder is not None:
             strip.extend(to_uint8(predictions, truncate))
             shown |= {f"frame {n}": frame for n, frame in enumerate(moved, start) if n in wanted}

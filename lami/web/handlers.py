@@ -126,7 +126,7 @@ def _only(status: str) -> Update:
 def _ending(name: str, job: Job, seconds: float) -> Update:
     frames = len(job.trace.keypoints)
     return (
-        words.of_done(frames, seconds),
+        words.of_done(frames, seconds, job.warnings),
         str(job.video),
         str(job.comparison),
         gr.DownloadButton(value=str(job.video), interactive=True),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import logging
 import shutil
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from threading import Condition
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -125,11 +125,13 @@ class Job:
         self.trace = Trace(folder / "seen.mp4")
         self.error = ""
         """Why it failed, in one sentence."""
+        self.warnings: list[str] = []
+        """What lami warned of meanwhile, a sentence each."""
         self.ended: float | None = None
         """`time.monotonic()` of its end."""
         self._cancelled = False
         self._progress = Progress("waiting")
-        self._changed = Condition()
+        self._changed = threading.Condition()
 
     @property
     def progress(self) -> Progress:
@@ -165,7 +167,9 @@ class Job:
                 return
             self._set(Progress("running", "preparing"))
         try:
-            self._animate(_with_selector(model, self.settings.selector), precision)
+            with _warnings() as warnings:
+                self._animate(_with_selector(model, self.settings.selector), precision)
+            self.warnings = [in_names(warning, self._names) for warning in warnings]
             state: State = "done"
         except JobCancelledError:
             state = "cancelled"
@@ -257,6 +261,25 @@ class Job:
             self.remove()
         self.ended = time.monotonic()
         self._set(Progress(state))
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Collects the messages of warnings that lami logs in this thread."""
+    found: list[str] = []
+    thread = threading.get_ident()
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.thread == thread:
+                found.append(record.getMessage())
+
+    collector, log = Collector(logging.WARNING), logging.getLogger("lami")
+    log.addHandler(collector)
+    try:
+        yield found
+    finally:
+        log.removeHandler(collector)
 
 
 def in_names(sentence: str, names: Mapping[Path, str]) -> str:

@@ -20,6 +20,7 @@ CSS = """
   display: flex; flex-direction: column; justify-content: center; gap: 8px;
 }
 .lami-status p { margin: 0; color: var(--body-text-color); }
+.lami-status p.warning { margin-top: 4px; font-size: var(--text-sm); }
 .lami-status.busy { border-left-color: var(--primary-500); }
 .lami-status.done { border-left-color: #16a34a; }
 .lami-status.error { border-left-color: #dc2626; }

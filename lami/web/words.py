@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Literal
 
+from lami.errors import LamiError
 from lami.web.job import Progress
 
 READY = "Choose a picture and a video of a movement, or one of the examples, and press Animate."
@@ -19,7 +21,9 @@ def sentence(error: Exception) -> str:
     return (text if "." in first else text[:1].upper() + text[1:]).rstrip(".") + "."
 
 
-def status(kind: Literal["ready", "busy", "done", "error"], text: str, share: float | None = None) -> str:
+def status(
+    kind: Literal["ready", "busy", "done", "error"], text: str, share: float | None = None, warnings: Sequence[str] = ()
+) -> str:
     """A box with a sentence and, for shares in [0, 1], a bar."""
     bar = ""
     if share is not None:
@@ -28,7 +32,8 @@ def status(kind: Literal["ready", "busy", "done", "error"], text: str, share: fl
             f'<div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}">'
             f'<div style="width: {percent}%"></div></div>'
         )
-    return f'<div class="lami-status {kind}" role="status"><p>{escape(text)}</p>{bar}</div>'
+    more = "".join(f'<p class="warning">{escape(warning)}</p>' for warning in warnings)
+    return f'<div class="lami-status {kind}" role="status"><p>{escape(text)}</p>{more}{bar}</div>'
 
 
 def of_waiting(ahead: int) -> str:
@@ -49,9 +54,10 @@ def of_progress(progress: Progress) -> str:
     return status("busy", text, progress.done / progress.total)
 
 
-def of_done(frames: int, seconds: float) -> str:
+def of_done(frames: int, seconds: float, warnings: Sequence[str] = ()) -> str:
     """At the end."""
-    return status("done", f"Done: {_number(frames, 'frame')} in {_duration(seconds)}.")
+    told = [sentence(LamiError(warning)) for warning in warnings]
+    return status("done", f"Done: {_number(frames, 'frame')} in {_duration(seconds)}.", warnings=told)
 
 
 def _duration(seconds: float) -> str:

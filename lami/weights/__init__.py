@@ -1,6 +1,6 @@
 """Weight files: those in the package, those in the cache of the Hugging Face Hub, and whether a file is undamaged.
 
-Nothing here imports torch before a file is verified.
+Listing and finding files import no torch.
 """
 
 from lami.weights.download import get_weights

@@ -173,7 +173,7 @@ def test_stray_keypoints_and_glitches_are_left_out() -> None:
     [
         (np.full((2, 9, 2), np.nan), "are not finite numbers"),
         (np.full((2, 9, 2), 70.0), "are all in one place"),
-        (cross(150, 50, 290, 95), "spread over nearly all of it"),
+        (cross(150, 50, 290, 95), "spread over most of it"),
     ],
 )
 def test_without_a_box_the_whole_frame_is_used(points: Any, cause: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -182,6 +182,22 @@ def test_without_a_box_the_whole_frame_is_used(points: Any, cause: str, caplog: 
     [record] = caplog.records
     assert record.levelno == logging.WARNING
     assert f"the keypoints of scene.png {cause}" in record.message
+
+
+def test_a_figure_that_fills_the_frame_needs_no_crop_and_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "lami"):
+        box = choose_box("keypoints", (100, 100), MODEL, "photo.png", detector(cross(50, 50, 66, 66)))
+    assert box == Box(0, 0, 100, 100, (100, 100))
+    [record] = caplog.records
+    assert record.levelno == logging.INFO
+    assert "would be nearly all of it" in record.message
+
+
+def test_of_a_short_clip_every_frame_lies_inside() -> None:
+    walk = np.concatenate([cross(100, 50, 40, 40)] * 49 + [cross(200, 50, 40, 40)])
+    box = choose_box("keypoints", (100, 400), MODEL, "clip", detector(walk))
+    assert box.left <= 80
+    assert box.left + box.width >= 220
 
 
 # --- animation
@@ -247,7 +263,12 @@ def test_a_driving_image_is_cropped(model: LAMI, files: dict[str, Path]) -> None
     animate_file(model, files["source"], folder / "driving" / "3.png", folder / "a.png", crop_driving="centre")
     animate_file(model, files["source"], folder / "cut" / "3.png", folder / "b.png")
     assert np.array_equal(read_image(folder / "a.png"), read_image(folder / "b.png"))
-    animate_file(model, files["source"], folder / "driving" / "3.png", folder / "c.png", crop_driving="keypoints")
+    frame = read_image(folder / "driving" / "3.png")
+    animator = Animator(model, frame, crop="keypoints")
+    given = [animator.box.left, animator.box.top, animator.box.width, animator.box.height]
+    for name, crop in (("c", "keypoints"), ("d", given)):
+        animate_file(model, files["source"], folder / "driving" / "3.png", folder / f"{name}.png", crop_driving=crop)
+    assert np.array_equal(read_image(folder / "c.png"), read_image(folder / "d.png"))
 
 
 @pytest.mark.parametrize("best_frame", [False, True])

@@ -155,7 +155,15 @@ def test_a_run_leaves_a_file_that_nothing_overwrites(tmp_path: Path) -> None:
 
 def test_tables_of_training_animation_and_data(tmp_path: Path) -> None:
     """Ratios are of rounds of the same turn, and older results of a device are not told."""
-    machine = {"gpu": None, "processor": "x", "threads": 2, "cores": 2, "load": 0.5, "versions": {"torch": "2.15.0"}}
+    machine = {
+        "device": "cpu-2core",
+        "gpu": None,
+        "processor": "x",
+        "threads": 2,
+        "cores": 2,
+        "load": 0.5,
+        "versions": {"torch": "2.15.0"},
+    }
     machine |= {"commit": "0" * 40, "dirty": False, "date": "2026-01-02 03:04:05"}
     naive = {"name": "naive", "seconds": [4.0, 8.0, 4.0], "peak_bytes": 4_000_000}
     ours = {"name": "ours", "seconds": [2.0, 2.0, 2.0], "peak_bytes": 1_000_000}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lami.configs.schema import DataConfig
+from lami.configs.schema import DataConfig, SyntheticConfig
 from lami.data import VideoWriter, pack, write_image
 from lami.data.shards import PackSettings
 from lami.data.survey import ClipFacts, survey
@@ -62,3 +62,5 @@ def test_packed_sets_hold_what_was_packed(folder: Path, tmp_path: Path) -> None:
 def test_nothing_to_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no clips"):
         survey(DataConfig(root=str(tmp_path)))
+    with pytest.raises(DataError, match="figures are drawn, not read"):
+        survey(DataConfig(synthetic=SyntheticConfig()))

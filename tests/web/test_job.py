@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from threading import Thread
@@ -108,6 +110,27 @@ def test_crops_are_seen_everywhere(model: LAMI, start: Any, tmp_path: Path) -> N
         assert (video.height, video.width) == (80, 80)
         assert next(iter(seen)).image.std(axis=(0, 1)).max() < 5  # of one quarter, all of one colour
     assert look_inside(model, job, 0).strip.size
+
+
+def test_warnings_are_told_in_the_visitors_names(
+    model: LAMI, start: Any, driving: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = start()
+    job.run(model, "fp32")
+    assert job.warnings == []
+
+    def warn(*given: Any, **chosen: Any) -> Any:
+        logging.getLogger("lami.animation").warning("%s moves far", given[2])
+        with ThreadPoolExecutor(1) as others:
+            others.submit(logging.getLogger("lami.animation").warning, "another job moves far").result()
+        return animate_file(*given, **chosen)
+
+    animate_file = job_module.animate_file
+    monkeypatch.setattr(job_module, "animate_file", warn)
+    job = start()
+    job.run(model, "fp32")
+    assert job.progress.state == "done", job.error
+    assert job.warnings == [f"{driving.name} moves far"]
 
 
 def test_crops_of_large_pictures_keep_their_detail(model: LAMI, start: Any, tmp_path: Path) -> None:

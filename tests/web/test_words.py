@@ -27,6 +27,8 @@ def test_progress() -> None:
 
 def test_end() -> None:
     assert "Done: 1 frame in 2 s." in words.of_done(1, 2.1)
+    assert "warning" not in words.of_done(1, 2.1)
+    assert '<p class="warning">It is &lt;far&gt;.</p>' in words.of_done(1, 2.1, ["it is <far>"])
 
 
 def test_sentences() -> None:
