@@ -66,9 +66,9 @@ def _where(found: dict[str, Any], source: str) -> str:
     command = f" by `{found['command']}`" if "command" in found else ""
     return (
         f"{machine['device']}: {machine['gpu'] or machine['processor']}, {machine['threads']} of {machine['cores']} "
-        f"cores, load average {machine['load']:g} at the start; torch {machine['versions']['torch']}; commit {machine['commit'][:8]}"
-        f"{' with changes' if machine['dirty'] else ''}, {machine['date'][:10]}{command}. Numbers: "
-        f"[{Path(source).name}]({source})."
+        f"cores, load average {machine['load']:g} at the start; torch {machine['versions']['torch']}; commit "
+        f"{machine['commit'][:8]}{' with changes' if machine['dirty'] else ''}, {machine['date'][:10]}{command}. "
+        f"Numbers: [{Path(source).name}]({source})."
     )
 
 
