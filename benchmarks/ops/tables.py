@@ -130,7 +130,7 @@ _OWN = ("fused", "eager", "copy")
 def _ranges(cases: list[CaseResult]) -> str:
     rows = []
     names = [each.name for each in cases[0].passes]
-    for op in dict.fromkeys(case.op for case in cases):
+    for op in sorted({case.op for case in cases}):
         mine = [case for case in cases if case.op == op]
         columns = []
         for index in range(len(names)):
@@ -170,13 +170,33 @@ def _growth(found: list[Growth], stem: Path) -> str:
 
 
 def _missed(run: Run, missed: list[tuple[CaseResult, Pass]]) -> str:
+    """Named cases one a line; of the sizes around the base, which are many, a line for each pass."""
     lines = ["Below their target, and what limits them:", ""]
-    for op in dict.fromkeys(case.op for case, _ in missed):
+    for op in sorted({case.op for case, _ in missed}):
         lines.append(f"- `{op}`: {run.limits[op]}")
-        for case, each in missed:
-            if case.op == op:
+        mine = [(case, each) for case, each in missed if case.op == op]
+        for case, each in mine:
+            if case.named:
                 lines.append(f"  - {case.case}, {each.name}: {', '.join(_told(each, what) for what in each.missed)}")
+        swept = [(case, each) for case, each in mine if not case.named]
+        for name in dict.fromkeys(each.name for _, each in swept):
+            ratios = [each.ratio for _, each in swept if each.name == name]
+            low, high = (f"{ratio:.1f}x" for ratio in (min(ratios), max(ratios)))
+            values = _values(case.case for case, each in swept if each.name == name)
+            lines.append(f"  - {name}: **{low if low == high else f'{low} to {high}'}** at {values}")
     return "\n".join(lines)
+
+
+def _values(cases: Iterable[str]) -> str:
+    """Names of cases, those that differ in the value of a parameter in one: `times 1, 5, 9; base`."""
+    found: dict[str, list[str]] = {}
+    for case in cases:
+        parameter, _, value = case.rpartition(" ")
+        if parameter in PARAMETERS:
+            found.setdefault(parameter, []).append(value)
+        else:
+            found.setdefault(case, [])
+    return "; ".join(f"{name} {', '.join(values)}" if values else name for name, values in found.items())
 
 
 def _told(each: Pass, missed: str) -> str:
@@ -191,8 +211,15 @@ def _told(each: Pass, missed: str) -> str:
 
 
 def _left_out(run: Run) -> str:
-    reasons = dict.fromkeys(each.reason for each in run.left_out)
-    cases = {
-        reason: [f"{each.op}, {each.case}" for each in run.left_out if each.reason == reason] for reason in reasons
-    }
-    return "\n".join(f"- {'; '.join(names)}: {reason}." for reason, names in cases.items())
+    lines = []
+    for reason in dict.fromkeys(each.reason for each in run.left_out):
+        ops: dict[str, list[str]] = {}
+        for each in run.left_out:
+            if each.reason == reason:
+                ops.setdefault(each.op, []).append(each.case)
+        same: dict[str, list[str]] = {}
+        for op in sorted(ops):
+            same.setdefault(_values(ops[op]), []).append(f"`{op}`")
+        where_left = ". ".join(f"{', '.join(names)}: {values}" for values, names in same.items())
+        lines.append(f"- {reason[0].upper()}{reason[1:]}: {where_left}.")
+    return "\n".join(lines)

@@ -32,11 +32,11 @@ _STRAY = 4.0
 """Keypoints that are so many times as far from the middle as half of them are taken to lie on the background."""
 _GLITCHES = 0.01
 """Part of a video's frames that may reach farther than the box."""
-_SMALLEST, _LARGEST = 0.02, 0.5
-"""Keypoints whose extent is below this part of the frame's longer side, or above this part of its area, show no object
-to crop to."""
-_NEARLY_WHOLE = 0.9
-"""Of the frame's area: a box above it is not worth a crop."""
+_SMALLEST = 0.02
+"""Keypoints whose extent is below this part of the frame's longer side are on no object."""
+_NEARLY_WHOLE, _SPREAD = 0.9, 0.5
+"""Parts of the frame's area: boxes above the first are of no use, and where the extent of the keypoints is above the
+second, they are the reason rather than the margin."""
 
 
 @dataclass(frozen=True)
@@ -144,19 +144,27 @@ def choose_box(
     whole = fixed_box(crop, frame_size, model_size, name)
     if crop != "keypoints":
         return whole
-    found: Box | str = whole
+    box, wrong = whole, ""
+    low = high = np.zeros(2)
     for margin, least in _MARGINS:
-        if isinstance(found, Box):
-            found = _around(found.to_frame(detect(found), model_size), margin, least, frame_size, model_size)
-    if isinstance(found, Box) and found.width * found.height > _NEARLY_WHOLE * whole.width * whole.height:
-        logger.info("a crop around the keypoints of %s would be nearly all of it: the whole frame is used", name)
+        extent = _extent(box.to_frame(detect(box), model_size), frame_size)
+        if isinstance(extent, str):
+            wrong = extent
+            break
+        low, high = extent
+        box = _around(low, high, margin, least, frame_size, model_size)
+    area = whole.width * whole.height
+    if not wrong and box.width * box.height > _NEARLY_WHOLE * area:
+        if (high - low).prod() <= _SPREAD * area:
+            logger.info("a crop around the keypoints of %s would be nearly all of it: the whole frame is used", name)
+            return whole
+        wrong = "spread over most of it"
+    if wrong:
+        logger.warning("the keypoints of %s %s: no crop is made around them, the whole frame is used", name, wrong)
         return whole
-    if isinstance(found, str):
-        logger.warning("the keypoints of %s %s: no crop is made around them, the whole frame is used", name, found)
-        return whole
-    place = found.left, found.top, found.width, found.height
+    place = box.left, box.top, box.width, box.height
     logger.info("%s is cropped to %d,%d,%d,%d, around the keypoints", name, *place)
-    return found
+    return box
 
 
 def _largest(frame_size: Size, model_size: Size) -> tuple[int, int]:
@@ -166,18 +174,9 @@ def _largest(frame_size: Size, model_size: Size) -> tuple[int, int]:
     return min(width, max(1, round(height * wide / high))), min(height, max(1, round(width * high / wide)))
 
 
-def _around(points: np.ndarray, margin: float, least: float, frame_size: Size, model_size: Size) -> Box | str:
-    """The box around points (F, P, 2) of all frames, in pixels; or what is wrong with them."""
-    points = points[np.isfinite(points).all(axis=(1, 2))]
-    if not len(points):
-        return "are not finite numbers"
+def _around(low: np.ndarray, high: np.ndarray, margin: float, least: float, frame_size: Size, model_size: Size) -> Box:
+    """The box around an extent, (x, y) in pixels from `low` to `high`."""
     frame = np.array(frame_size[::-1])
-    low, high = _extent(points)
-    low, high = low.clip(0, frame), high.clip(0, frame)
-    if (high - low).max() < _SMALLEST * frame.max():
-        return "are all in one place"
-    if (high - low).prod() > _LARGEST * frame.prod():
-        return "spread over most of it"
     largest = np.array(_largest(frame_size, model_size))
     wanted = (high - low) * (1 + 2 * margin)
     scale = (wanted / largest).max()
@@ -190,13 +189,22 @@ def _around(points: np.ndarray, margin: float, least: float, frame_size: Size, m
     return Box(int(left), int(top), int(size[0]), int(size[1]), frame_size)
 
 
-def _extent(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest (x, y) of points (F, P, 2), but for stray points and for what few frames reach."""
+def _extent(points: np.ndarray, frame_size: Size) -> tuple[np.ndarray, np.ndarray] | str:
+    """Lowest and highest (x, y) of points (F, P, 2) in pixels, inside the frame, but for stray points and for what few
+    frames reach; or what is wrong with them."""
+    points = points[np.isfinite(points).all(axis=(1, 2))]
+    if not len(points):
+        return "are not finite numbers"
     middle = np.median(points, axis=1, keepdims=True)
     distance = np.linalg.norm(points - middle, axis=-1, keepdims=True)
     near = distance <= _STRAY * np.median(distance, axis=1, keepdims=True)
     kept = np.where(near, points, middle)
     low, high = kept.min(axis=1), kept.max(axis=1)
     # Whole frames are left out, not parts of one: of up to 100 frames none.
-    lowest = np.quantile(low, _GLITCHES, axis=0, method="lower")
-    return lowest, np.quantile(high, 1 - _GLITCHES, axis=0, method="higher")
+    low = np.quantile(low, _GLITCHES, axis=0, method="lower")
+    high = np.quantile(high, 1 - _GLITCHES, axis=0, method="higher")
+    frame = np.array(frame_size[::-1])
+    low, high = low.clip(0, frame), high.clip(0, frame)
+    if (high - low).max() < _SMALLEST * frame.max():
+        return "are all in one place"
+    return low, high

@@ -85,6 +85,20 @@ def test_sides_ratios_and_misses_are_told() -> None:
     assert "| kornia | 1.00 (1.00 to 1.00) | 0.50x | 4.00 | 50 % | 0.00 |" in rows[2]
 
 
+def test_what_is_slower_or_left_out_at_many_sizes_is_told_in_a_line() -> None:
+    cases = [case(b, {"fused": side(2), "eager": side(slower)}) for b, slower in ((1, 1), (2, 4), (8, 0.5))]
+    left_out = [
+        {"op": op, "case": each, "reason": "the time budget was spent"}
+        for op in ("warp", "fit_tps")
+        for each in ("batch 32", "times 2", "batch 64")
+    ]
+    left_out.append({"op": "warp", "case": "16x16, batch 1", "reason": "it needs too much memory"})
+    text = tables.section(run(*cases, left_out=left_out), "results/x.json")
+    assert "  - forward + backward: **0.2x to 0.5x** at batch 1, 8" in text
+    assert "- The time budget was spent: `fit_tps`, `warp`: batch 32, 64; times 2." in text
+    assert "- It needs too much memory: `warp`: 16x16, batch 1." in text
+
+
 def test_targets_of_a_gpu() -> None:
     sides = {"fused": side(2, host_us=80), "eager": side(8), "torch.compile": side(3), "copy": side(1)}
     wanted = {"eager": 3.0, "torch.compile": 2.0, "copy": 0.85, "kornia": 5.0}  # kornia was not measured
