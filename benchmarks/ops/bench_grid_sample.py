@@ -21,6 +21,6 @@ BENCHMARK = Benchmark(
     setup,
     uses=("batch", "side", "channels", "layout"),
     base=Size(channels=64),
-    limits="PyTorch's kernel does the same work: memory bandwidth bounds large calls, calling an op small ones, and for few "
-    "channels PyTorch's gathers several pixels with an instruction.",
+    limits="PyTorch's kernel does the same work: memory bandwidth bounds large calls, calling an op small ones, and "
+    "for few channels PyTorch's gathers several pixels with an instruction.",
 )

@@ -41,6 +41,6 @@ BENCHMARK = Benchmark(
     },
     uses=("batch", "side", "channels", "dtype", "layout"),
     base=Size(flow=16, channels=64),
-    limits="Features are read and written once forwards, and read, added to and written backwards: memory bandwidth; with "
-    "one channel, finding where pixels read.",
+    limits="Features are read and written once forwards, and read, added to and written backwards: memory bandwidth; "
+    "with one channel, finding where pixels read.",
 )
