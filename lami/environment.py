@@ -60,7 +60,7 @@ def device_name(device: torch.device) -> str:
     if device.type != "cpu":
         return device.type
     widest = "amx" if torch.cpu._is_amx_tile_supported() else torch.backends.cpu.get_cpu_capability().lower()
-    return f"cpu-{os.cpu_count()}core-{widest}"
+    return re.sub(r"[^a-z0-9]+", "-", f"cpu-{os.cpu_count()}core-{widest}")
 
 
 def uncommitted_changes() -> bytes:

@@ -35,5 +35,7 @@ def test_kinds_of_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     for amx, name in ((True, "cpu-2core-amx"), (False, "cpu-2core-avx512")):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
         assert device_name(torch.device("cpu")) == name
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "NO AVX")
+    assert device_name(torch.device("cpu")) == "cpu-2core-no-avx"
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
     assert device_name(torch.device("cuda")) == "nvidia-h200"

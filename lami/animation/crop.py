@@ -128,8 +128,8 @@ def choose_box(
     """The part that a crop says, one for all frames.
 
     Around keypoints it is their extent in all frames with a margin, in the model's aspect, inside the frame. Those far
-    from all others are left out. Where there is no such box, it is the whole frame, with a warning; without one where
-    the box would be nearly as large.
+    from all others are left out. Where there is no such box or it would be nearly as large, it is the whole frame, with
+    a warning unless that is because of the margin alone.
 
     Args:
         crop: see `Crop`.

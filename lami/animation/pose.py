@@ -37,7 +37,7 @@ def pose_distance(kp_first: Tensor, kp_second: Tensor) -> float:
 def tell_farthest(distance: float, seen: SeenPoses | None) -> None:
     """Log how far the source was moved, and warn where training saw hardly any like it."""
     what = "the pose distance between the source and the farthest that it was moved"
-    tell_distance(what, distance, seen, "expect flaws there, or move less (--strength)")
+    tell_distance(what, distance, seen, "expect flaws there, or move less (a strength below 1)")
 
 
 def tell_distance(what: str, distance: float, seen: SeenPoses | None, advice: str) -> None:

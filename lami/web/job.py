@@ -169,7 +169,7 @@ class Job:
         try:
             with _warnings() as warnings:
                 self._animate(_with_selector(model, self.settings.selector), precision)
-            self.warnings = [in_names(warning, self._names) for warning in warnings]
+            self.warnings = [in_names(warning, self._names) for warning in dict.fromkeys(warnings)]
             state: State = "done"
         except JobCancelledError:
             state = "cancelled"

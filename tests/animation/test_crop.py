@@ -258,16 +258,22 @@ def test_cropped_files_are_like_those_that_were_cut_out(
         assert pictures[0][name].read_bytes() == pictures[1][name].read_bytes()
 
 
-def test_a_driving_image_is_cropped(model: LAMI, files: dict[str, Path]) -> None:
+def test_a_driving_image_is_cropped(model: LAMI, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = files["output"].parent
     animate_file(model, files["source"], folder / "driving" / "3.png", folder / "a.png", crop_driving="centre")
     animate_file(model, files["source"], folder / "cut" / "3.png", folder / "b.png")
     assert np.array_equal(read_image(folder / "a.png"), read_image(folder / "b.png"))
-    frame = read_image(folder / "driving" / "3.png")
-    animator = Animator(model, frame, crop="keypoints")
-    given = [animator.box.left, animator.box.top, animator.box.width, animator.box.height]
-    for name, crop in (("c", "keypoints"), ("d", given)):
+    boxes: list[Box] = []
+
+    def choose(crop: Any, frame_size: Any, model_size: Any, name: Any, detect: Any) -> Box:
+        assert detect(Box(0, 0, 64, 64, frame_size)).shape[0] == 1
+        boxes.append(choose_box(crop, frame_size, model_size, name, detector(cross(140, 32, 20, 30))))
+        return boxes[-1]
+
+    monkeypatch.setattr("lami.animation.files.choose_box", choose)
+    for name, crop in (("c", "keypoints"), ("d", "118,10,45,45")):
         animate_file(model, files["source"], folder / "driving" / "3.png", folder / f"{name}.png", crop_driving=crop)
+    assert boxes == [Box(118, 10, 45, 45, (64, 192))] * 2
     assert np.array_equal(read_image(folder / "c.png"), read_image(folder / "d.png"))
 
 
