@@ -84,7 +84,7 @@ def test_distances_of_poses_are_told(
         animate_file(model, **files, mode="absolute")
     told, warned = (record for record in caplog.records if record.name == "lami.animation.pose")
     assert "99 % below 0.01" in told.message
-    assert (warned.levelname, "--strength" in warned.message) == ("WARNING", True)
+    assert (warned.levelname, "a strength below 1" in warned.message) == ("WARNING", True)
 
 
 def test_options(checkpoint: Path, files: dict[str, Path], tmp_path: Path) -> None:
