@@ -133,7 +133,10 @@ def test_weights_of_others(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     [
         (["path", "dmo"], "no weight file at dmo; check the path, or take a name that 'lami weights list' shows"),
         (["path", "someone/dancers"], "someone/dancers is not in the cache; 'lami weights get someone/dancers'"),
-        (["get", "someone/dancers"], "is switched off or cannot be reached; connect once, or give the path"),
+        (
+            ["get", "someone/dancers"],
+            "someone/dancers is not in the cache, and the hub, https://huggingface.co, is switched",
+        ),
         (["verify", "demo", "--sha256", "0" * 64], "is damaged or another file"),
         (["verify", "demo", "--revision", "v2"], "leave out the revision"),
     ],
