@@ -296,7 +296,7 @@ class LAMI(Networks):
         flow, visible = candidates.flows[rows, index], candidates.visible[rows, index]
         flow = torch.where(moved[:, None, None, None], flow, identity_flow(flow))
         visible = torch.where(moved[:, None, None, None], visible, 1.0)
-        generated, motion = transfer_from(
+        generated, (motion, *_) = transfer_from(
             self,
             self.encode(image),
             kp_start,
@@ -352,7 +352,7 @@ class LAMI(Networks):
         """Single-stage transfer, as TPSMM: the selected time is 0, the selected image the source."""
         b = len(kp_driving)
         source = source.expand(b)
-        generated, motion = transfer_from(self, source, kp_source.expand_as(kp_driving), kp_driving, background)
+        generated, (motion,) = transfer_from(self, source, kp_source.expand_as(kp_driving), kp_driving, background)
         return Transferred(
             generated.prediction,
             kp_driving.new_zeros(b),

@@ -16,7 +16,7 @@ def transfer_from(
     dropout: ContributionDropout | None = None,
     view: tuple[EncodedImage, Tensor, Tensor | None] | None = None,
     fusion: str = "none",
-) -> tuple[Generated, Motion]:
+) -> tuple[Generated, list[Motion]]:
     """Move the start image into the driving pose, optionally together with a second view, the source (V2).
 
     Args:
@@ -28,15 +28,16 @@ def transfer_from(
         fusion: `none`, `occlusion` or `mean`.
 
     Returns:
-        What was generated, and the motion from the start image.
+        What was generated, and the motion from the start image to the driving pose, followed by the source's where
+        that takes part.
     """
     motion = networks.predict_motion(start, kp_driving, kp_start, background, dropout)
     if fusion == "none" or view is None:
-        return networks.generate(start, motion), motion
+        return networks.generate(start, motion), [motion]
     source, kp_source, source_background = view
     source = source.expand(len(start))
     source_motion = networks.predict_motion(source, kp_driving, kp_source, source_background, dropout)
     generated = networks.generator.forward_fused(
         [source.image, start.image], [source.features, start.features], [source_motion, motion], fusion
     )
-    return generated, motion
+    return generated, [motion, source_motion]

@@ -162,7 +162,7 @@ class TrainingStep:
         else:
             start_image, kp_start, to_start, start = None, kp_from, to_source, encoded
 
-        generated, motion = transfer_from(
+        generated, motions = transfer_from(
             model,
             start,
             kp_start,
@@ -188,10 +188,17 @@ class TrainingStep:
             losses |= self._vit_losses(start_image, prediction, real_vit, b)
         if config.warp > 0:
             wanted = self._target_features(encoded, targets, b)
-            occlusions = model.generator.level_occlusions(motion.occlusions, start.features)
-            losses["warp"] = (
-                config.warp * directions * warp_consistency(start.features, motion.flow, wanted, occlusions)
-            )
+            # Each motion that ends in the target's pose: the start image's and, with fusion, the source's.
+            terms = [
+                warp_consistency(
+                    view.features,
+                    motion.flow,
+                    wanted,
+                    model.generator.level_occlusions(motion.occlusions, view.features),
+                )
+                for view, motion in zip((start, encoded), motions, strict=False)
+            ]
+            losses["warp"] = config.warp * directions * torch.stack(terms).sum()
         return losses
 
     def _real_vit(self, source: Tensor, driving: Tensor) -> ViTOutput | None:

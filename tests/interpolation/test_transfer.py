@@ -215,11 +215,12 @@ def test_interpolation_off_is_the_single_stage(configured: Any) -> None:
     assert torch.equal(result.selected_image, source)
 
 
+@pytest.mark.parametrize("fusion", ["none", "occlusion", "mean"])
 @pytest.mark.parametrize("background", [None, BACKGROUND])
-def test_small_motion_may_skip_the_interpolated_image(configured: Any, background: Tensor | None) -> None:
+def test_small_motion_may_skip_the_interpolated_image(configured: Any, background: Tensor | None, fusion: str) -> None:
     source, driving = images(2), images(2)
     wanted = transfer(configured(enabled=False), source, driving, background=background)
-    result = transfer(configured(enabled=True, skip_below=10.0), source, driving, background=background)
+    result = transfer(configured(enabled=True, skip_below=10.0, fusion=fusion), source, driving, background=background)
     assert result.selected_time.tolist() == [0, 0]
     assert torch.equal(result.selected_image, source)
     assert_close(result.prediction, wanted.prediction, atol=1e-5, rtol=0)

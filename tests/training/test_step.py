@@ -163,6 +163,9 @@ def step_by_step(
             result = model.generator.forward_fused(
                 [image[a], between[a]], [encoded[a].features, start.features], [direct, motion], "occlusion"
             ).prediction
+            sums["warp"] += step_module.warp_consistency(
+                encoded[a].features, direct.flow, encoded[b].features, direct.occlusions
+            )
         sums["reconstruction"] += step.perceptual(result, image[b])
         sums["pixel"] += (result - image[b]).abs().mean()
         real, fake = step.vit(image[b]), step.vit(result)
