@@ -71,7 +71,7 @@ def interval_of_change(
     """Between which the relative change of a figure lies in 95 of 100 test sets like this one.
 
     By the bootstrap over clips (Efron, Annals of Statistics 1979): clips are drawn with replacement, the same for both
-    sides. It knows nothing of what another seed would change.
+    sides, those where one side has lost all keypoints among them. It knows nothing of what another seed would change.
 
     Args:
         before, after: frames of the runs of two rows, of one seed each.
@@ -80,11 +80,11 @@ def interval_of_change(
         None for fewer than `FEWEST_CLIPS` clips, or where a side was not measured.
     """
     sides = [_sums_of_clips(runs, figure, reference_protocol) for runs in (before, after)]
-    clips = sorted(sides[0].keys() & sides[1].keys())
+    clips = sorted(sides[0].keys() | sides[1].keys())
     if len(clips) < FEWEST_CLIPS:
         return None
     draws = np.random.default_rng(0).integers(len(clips), size=(_RESAMPLES, len(clips)))
-    first, second = (np.array([side[clip] for clip in clips])[draws].sum(axis=1) for side in sides)
+    first, second = (np.array([side.get(clip, (0.0, 0.0)) for clip in clips])[draws].sum(axis=1) for side in sides)
     with np.errstate(divide="ignore", invalid="ignore"):
         change = (second[:, 0] / second[:, 1]) / (first[:, 0] / first[:, 1]) - 1
     change = change[np.isfinite(change)]
@@ -105,7 +105,9 @@ def _sums_of_clips(runs: Sequence[Iterable[Frame]], figure: str, reference: bool
     return sums
 
 
-def akd_where_all_are_found(rows: Mapping[str, Sequence[Sequence[Frame]]]) -> tuple[dict[str, float], int]:
+def akd_where_all_are_found(
+    rows: Mapping[str, Sequence[Sequence[Frame]]], reference_protocol: bool = False
+) -> tuple[dict[str, float], int]:
     """AKD of each row over the frames in which every run has keypoints, and how many frames these are.
 
     A row that loses the object in hard frames has a better AKD over its own frames, and a worse MKR.
@@ -115,8 +117,7 @@ def akd_where_all_are_found(rows: Mapping[str, Sequence[Sequence[Frame]]]) -> tu
     akd = {}
     for name, of_row in rows.items():
         inside = [frame for run in of_row for frame in run if (frame.clip, frame.number) in common]
-        found = sum(frame.found for frame in inside)
-        akd[name] = sum(frame.errors["distance"] * frame.found for frame in inside) / found if found else math.nan
+        akd[name] = _akd(inside, reference_protocol)
     return akd, len(common)
 
 
@@ -128,6 +129,7 @@ class Bin:
         start, stop: range of the displacement in pixels; the end belongs to the last bin alone.
         akd: over these frames.
         frames: their number.
+        displacement: their mean; far from the middle in the last bin, which a few frames make long.
     """
 
     start: float
@@ -135,9 +137,12 @@ class Bin:
     last: bool
     akd: float
     frames: int
+    displacement: float
 
 
-def by_displacement(rows: Mapping[str, Sequence[Sequence[Frame]]], bins: int = _BINS) -> dict[str, list[Bin]]:
+def by_displacement(
+    rows: Mapping[str, Sequence[Sequence[Frame]]], bins: int = _BINS, reference_protocol: bool = False
+) -> dict[str, list[Bin]]:
     """AKD of each row over frames that are about as far from the source's pose; the same bins for all rows.
 
     Bins in which a row has no keypoints are missing there.
@@ -155,13 +160,20 @@ def by_displacement(rows: Mapping[str, Sequence[Sequence[Frame]]], bins: int = _
         found[name] = []
         for start, stop in pairwise(edges):
             inside = between(of_row, start, stop, last=stop == edges[-1])
-            points = sum(frame.found for frame in inside)
-            if points:
-                akd = sum(frame.errors["distance"] * frame.found for frame in inside) / points
-                found[name].append(Bin(start, stop, stop == edges[-1], akd, len(inside)))
+            if inside:
+                middle = sum(frame.displacement for frame in inside) / len(inside)
+                akd = _akd(inside, reference_protocol)
+                found[name].append(Bin(start, stop, stop == edges[-1], akd, len(inside), middle))
     return found
 
 
 def between(frames: Iterable[Frame], start: float, stop: float, last: bool) -> list[Frame]:
     """Those of a bin."""
     return [frame for frame in frames if start <= frame.displacement < stop or (last and frame.displacement == stop)]
+
+
+def _akd(frames: Iterable[Frame], reference_protocol: bool) -> float:
+    """nan where no frame has keypoints."""
+    shares = [frame.share("akd", reference_protocol) for frame in frames]
+    weight = sum(denominator for _, denominator in shares)
+    return sum(numerator for numerator, _ in shares) / weight if weight else math.nan

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lami.errors import ConfigError
+from lami.evaluation.results import FIGURES
 
 _TABLE_2 = Path(__file__).with_name("table2.yaml")
 
@@ -28,7 +29,14 @@ class Row(BaseModel):
 
     label: str
     overrides: dict[str, Any] = {}
-    paper: dict[str, float] = {}
+    paper: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
+
+    @field_validator("paper")
+    @classmethod
+    def _knows_figures(cls, paper: dict[str, float]) -> dict[str, float]:
+        if unknown := [name for name in paper if name not in FIGURES]:
+            raise ValueError(f"there is no figure {unknown[0]}; the figures are {', '.join(FIGURES)}")
+        return paper
 
 
 class Study(BaseModel):
@@ -44,6 +52,17 @@ class Study(BaseModel):
         for name in self.rows:
             if not re.fullmatch(r"[\w.-]+", name):  # they name folders
                 raise ValueError(f"row {name!r} should be named with letters, digits, dots and hyphens only")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_differ(self) -> Study:
+        names: dict[str, str] = {}
+        for name, row in self.rows.items():
+            other = names.setdefault(row.label, name)
+            if other != name:
+                raise ValueError(
+                    f"rows {other} and {name} have the same label {row.label!r}, which tables and plots show"
+                )
         return self
 
     @model_validator(mode="after")

@@ -10,21 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lami.ablation.frames import Frame, akd_where_all_are_found, by_displacement, interval_of_change, read_frames
+from lami.ablation.frames import akd_where_all_are_found, by_displacement, interval_of_change
 from lami.ablation.plots import draw_curves, draw_displacement
+from lami.ablation.runs import Result, Run, find_runs, read_result
+from lami.ablation.settings import check_same_settings
 from lami.ablation.study import Study
-from lami.data.files import atomic_path
+from lami.data.files import atomic_path, claimed
 from lami.errors import DataError
 from lami.evaluation.results import FIGURES, format_figure
 
+Results = Mapping[str, Mapping[int, Result]]
+"""Of finished runs, by row and seed."""
+
 HIGHER_IS_BETTER = {"psnr", "ssim"}
-
-
-def run_folder(folder: Path, row: str, seed: int) -> Path:
-    """Where a run of a study is."""
-    return folder / f"{row}-seed{seed}"
 
 
 @dataclass(frozen=True)
@@ -44,114 +42,95 @@ class Spread:
 def write_summary(study: Study, folder: Path) -> Path:
     """Write `summary.md`, `summary.json`, `curves.png` and, where keypoints were measured, `displacement.png`.
 
+    Commands that end at the same time write one after the other, each of all runs that are finished then.
+
     Raises:
-        DataError: no run is finished, finished runs were measured differently, or the folder cannot be written.
-        ConfigError: matplotlib is not installed.
+        DataError: no run is finished, finished runs were measured differently, one of their files is damaged, or the
+            folder cannot be written.
+        ConfigError: finished runs have other configurations than their rows make, or matplotlib is not installed.
     """
-    runs = {name: _finished_runs(folder, name) for name in study.rows}
-    runs = {name: of_row for name, of_row in runs.items() if of_row}
-    if not runs:
-        raise DataError(f"no run in {folder} is finished")
-    _check_alike(runs, folder)
-    means = {name: {seed: _figures(report) for seed, report in of_row.items()} for name, of_row in runs.items()}
-    frames = {
-        name: {seed: read_frames(run_folder(folder, name, seed)) for seed in of_row} for name, of_row in runs.items()
-    }
-    reference_protocol = _any_report(runs)["reference_protocol"]
-    bins = by_displacement({name: list(of_row.values()) for name, of_row in frames.items()})
-    changes = {name: _changes(means, frames, study.baseline, name, reference_protocol) for name in means}
-    common, count = akd_where_all_are_found({name: list(of_row.values()) for name, of_row in frames.items()})
+    with claimed(folder, wait=True):
+        finished = [(run, result) for run in find_runs(folder, study) if (result := read_result(run)) is not None]
+        if not finished:
+            raise DataError(f"no run in {folder} is finished")
+        check_same_settings(study, ((str(run.path), run.row, run.config) for run, _ in finished))
+        _check_alike(finished)
+        return _write(study, folder, finished)
+
+
+def _write(study: Study, folder: Path, finished: Sequence[tuple[Run, Result]]) -> Path:
+    runs: dict[str, dict[int, Result]] = {}
+    for run, result in finished:
+        runs.setdefault(run.row, {})[run.seed] = result
+    any_result = finished[0][1]
+    protocol = any_result.reference_protocol
+    frames = {name: [result.frames for result in of_row.values()] for name, of_row in runs.items()}
+    bins = by_displacement(frames, reference_protocol=protocol)
+    changes = {name: _changes(runs, study.baseline, name, protocol) for name in runs}
+    common, count = akd_where_all_are_found(frames, protocol)
     content = {
         "baseline": study.baseline,
-        "measures": _any_report(runs)["measures"],
-        "reference_protocol": reference_protocol,
+        "measures": any_result.measures,
+        "reference_protocol": protocol,
         "frames_where_all_are_found": count,
         "rows": {
             name: {
                 "label": study.rows[name].label,
-                "seeds": {str(seed): figures for seed, figures in of_row.items()},
+                "seeds": {str(seed): result.figures for seed, result in of_row.items()},
+                "commits": {str(seed): result.commits for seed, result in of_row.items()},
                 "change": changes[name],
                 "akd_where_all_are_found": common[name] if count else None,
                 "paper": study.rows[name].paper,
                 "displacement": [vars(b) for b in bins.get(name, [])],
             }
-            for name, of_row in means.items()
+            for name, of_row in runs.items()
         },
     }
-    labels = {name: study.rows[name].label for name in means}
+    labels = {name: study.rows[name].label for name in runs}
+    text = _markdown(study, runs, changes, common, count) + _commits(finished)
     try:
         with atomic_path(folder / "summary.json") as partial:
             partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         with atomic_path(folder / "summary.md") as partial:
-            partial.write_text(_markdown(study, means, changes, common, count), encoding="utf-8")
+            partial.write_text(text, encoding="utf-8")
         with atomic_path(folder / "curves.png") as partial:
-            draw_curves({labels[name]: _curve(folder, name, list(runs[name])) for name in means}, partial)
+            draw_curves({labels[name]: _curve(list(of_row.values())) for name, of_row in runs.items()}, partial)
         if bins:
             with atomic_path(folder / "displacement.png") as partial:
-                points = {labels[n]: [((b.start + b.stop) / 2, b.akd) for b in of_row] for n, of_row in bins.items()}
+                points = {labels[name]: [(b.displacement, b.akd) for b in of_row] for name, of_row in bins.items()}
                 draw_displacement(points, partial)
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror}), make room or choose another folder") from error
     return folder / "summary.md"
 
 
-def _finished_runs(folder: Path, row: str) -> dict[int, dict[str, Any]]:
-    """`evaluation.json` of each finished run of a row, by seed."""
-    found = {}
-    for path in folder.glob(f"{row}-seed*/evaluation/evaluation.json"):
-        seed = path.parents[1].name.removeprefix(f"{row}-seed")
-        if seed.isdigit():
-            found[int(seed)] = json.loads(path.read_text(encoding="utf-8"))
-    return dict(sorted(found.items()))
-
-
-def _any_report(runs: Mapping[str, Mapping[int, dict[str, Any]]]) -> dict[str, Any]:
-    return next(iter(next(iter(runs.values())).values()))
-
-
-def _check_alike(runs: Mapping[str, Mapping[int, dict[str, Any]]], folder: Path) -> None:
+def _check_alike(finished: Sequence[tuple[Run, Result]]) -> None:
     """Raises DataError unless all runs were measured in the same way on the same frames."""
-    first = _any_report(runs)
-    for name, of_row in runs.items():
-        for seed, report in of_row.items():
-            for key, value, other in (
-                ("measures", report["measures"], first["measures"]),
-                ("protocol", report["reference_protocol"], first["reference_protocol"]),
-                ("list of clips", _clips(report), _clips(first)),
-            ):
-                if value != other:
-                    raise DataError(
-                        f"{run_folder(folder, name, seed)} was evaluated with another {key} than other runs; run the "
-                        "same command for all rows and seeds"
-                    )
+    other, first = finished[0]
+    for run, result in finished:
+        for what, value, wanted in (
+            ("other estimators", result.measures, first.measures),
+            ("another protocol", result.reference_protocol, first.reference_protocol),
+            ("other options", result.options, first.options),
+            ("other clips", result.clips, first.clips),
+        ):
+            if value != wanted:
+                raise DataError(
+                    f"{run.path} was evaluated with {what} than {other.path}; run one command for all rows and seeds"
+                )
 
 
-def _clips(report: dict[str, Any]) -> list[tuple[str, int]]:
-    return [(clip["name"], clip["frames"]) for clip in report["clips"]]
-
-
-def _figures(report: dict[str, Any]) -> dict[str, float]:
-    """Those that were measured."""
-    return {name: report["means"][name] for name in FIGURES if report["means"][name] is not None}
-
-
-def _changes(
-    means: Mapping[str, Mapping[int, Mapping[str, float]]],
-    frames: Mapping[str, Mapping[int, Sequence[Frame]]],
-    baseline: str,
-    row: str,
-    reference_protocol: bool,
-) -> dict[str, dict[str, Any]]:
+def _changes(runs: Results, baseline: str, row: str, reference_protocol: bool) -> dict[str, dict[str, Any]]:
     """Relative change of each figure against the baseline with the same seed: mean and deviation over common seeds, and
     its interval over clips."""
-    before, after = means.get(baseline, {}), means[row]
+    before, after = runs.get(baseline, {}), runs[row]
     changes: dict[str, dict[str, Any]] = {}
     for figure in FIGURES:
-        common = [s for s in after if figure in after[s] and before.get(s, {}).get(figure)]
+        common = [s for s in after if figure in after[s].figures and s in before and before[s].figures.get(figure)]
         if row != baseline and common:
-            spread = Spread.of([after[s][figure] / before[s][figure] - 1 for s in common])
+            spread = Spread.of([after[s].figures[figure] / before[s].figures[figure] - 1 for s in common])
             deviation = None if math.isnan(spread.deviation) else spread.deviation
-            sides = [[frames[name][seed] for seed in common] for name in (baseline, row)]
+            sides = [[of_row[seed].frames for seed in common] for of_row in (before, after)]
             interval = interval_of_change(sides[0], sides[1], figure, reference_protocol)
             changes[figure] = {"mean": spread.mean, "deviation": deviation, "interval": interval}
     return changes
@@ -159,20 +138,21 @@ def _changes(
 
 def _markdown(
     study: Study,
-    means: Mapping[str, Mapping[int, Mapping[str, float]]],
+    runs: Results,
     changes: Mapping[str, Mapping[str, Mapping[str, Any]]],
     common: Mapping[str, float],
     count: int,
 ) -> str:
-    shown = [f for f in FIGURES if any(f in figures for of_row in means.values() for figures in of_row.values())]
+    results = [result for of_row in runs.values() for result in of_row.values()]
+    shown = [figure for figure in FIGURES if any(figure in result.figures for result in results)]
     headings = " | ".join(FIGURES[figure][0] for figure in shown)
     rule = " | ".join("---:" for _ in shown)
     lines = ["Mean over seeds ± sample standard deviation:", ""]
     lines += [f"| row | seeds | {headings} |", f"| --- | ---: | {rule} |"]
-    for name, of_row in means.items():
+    for name, of_row in runs.items():
         cells = []
         for figure in shown:
-            spread = Spread.of([figures[figure] for figures in of_row.values() if figure in figures])
+            spread = Spread.of([r.figures[figure] for r in of_row.values() if figure in r.figures])
             text = format_figure(figure, spread.mean)
             cells.append(
                 text if math.isnan(spread.deviation) else f"{text} ± {format_figure(figure, spread.deviation)}"
@@ -186,7 +166,7 @@ def _markdown(
         "",
     ]
     lines += [f"| row | {headings} |", f"| --- | {rule} |"]
-    for name in means:
+    for name in runs:
         if name != study.baseline:
             cells = [_change(changes[name].get(figure), _paper_change(study, name, figure)) for figure in shown]
             lines.append(f"| {study.rows[name].label} | " + " | ".join(cells) + " |")
@@ -216,16 +196,22 @@ def _paper_change(study: Study, row: str, figure: str) -> float | None:
     return after / before - 1 if before and after is not None else None
 
 
-def _curve(folder: Path, row: str, seeds: Sequence[int]) -> list[tuple[int, float]]:
+def _commits(finished: Sequence[tuple[Run, Result]]) -> str:
+    """Which runs are of which commit, where that is not one."""
+    of: dict[str, list[str]] = {}
+    for run, result in finished:
+        for commit in result.commits:
+            of.setdefault(commit, []).append(run.path.name)
+    if len(of) < 2:
+        return ""
+    each = "; ".join(f"{commit[:8]}{commit[40:]} ({', '.join(runs)})" for commit, runs in of.items())
+    return f"\n**Runs are of different commits** and may differ in more than their rows: {each}.\n"
+
+
+def _curve(results: Sequence[Result]) -> list[tuple[int, float]]:
     """Image losses of one direction by step, averaged over the seeds."""
     losses: dict[int, list[float]] = {}
-    for seed in seeds:
-        run = run_folder(folder, row, seed)
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-        directions = 2 if config["losses"]["bidirectional"] else 1
-        for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            found = [entry[name] for name in ("reconstruction", "pixel") if name in entry]
-            if found:  # none where every step was left out
-                losses.setdefault(entry["step"], []).append(sum(found) / directions)
+    for result in results:
+        for step, loss in result.losses:
+            losses.setdefault(step, []).append(loss)
     return [(step, statistics.fmean(values)) for step, values in sorted(losses.items())]

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
 
     from lami.ablation import Measurement, ablate, load_study
 
-    ablate(
+    summary = ablate(
         options.config,
         load_study(options.study),
         options.output,
@@ -48,3 +48,5 @@ def main(arguments: list[str]) -> None:
         seeds=options.seeds,
         measurement=Measurement(**values_of(options, MeasureOptions), limit=options.limit),
     )
+    if summary is None:  # scripts must not take the study for finished
+        raise KeyboardInterrupt

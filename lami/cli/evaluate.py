@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,6 @@ import tyro
 from lami.cli.options import (
     Checkpoint,
     MeasureOptions,
-    Output,
     TestVideoOptions,
     check_complete,
     parse,
@@ -20,11 +20,14 @@ from lami.cli.options import (
 from lami.cli.overrides import describe, split_overrides
 from lami.errors import ConfigError
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(kw_only=True)
 class EvaluateOptions(TestVideoOptions, MeasureOptions):
-    output: Output
-    """Folder of the figures, the tables and the rebuilt videos."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=("-o",), metavar="PATH")] = None
+    """Folder of the figures, the tables and the rebuilt videos; by default beside the checkpoint or the generated
+    videos, with the names of these and of the test videos, such as model-on-taichi."""
     checkpoint: Checkpoint | None = None
     """Trained model."""
     generated: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -52,6 +55,22 @@ def main(arguments: list[str]) -> None:
 
     chosen = values_of(options, TestVideoOptions) | values_of(options, MeasureOptions)
     del chosen["data"]
-    config = load_config(chosen.pop("config"), overrides)
-    result = evaluate(config, options.output, checkpoint=options.checkpoint, generated=options.generated, **chosen)
-    check_complete(result.failed, len(result.clips) + len(result.failed), options.output / "evaluation.json")
+    named = chosen.pop("config")
+    config = load_config(named, overrides)
+    subject = options.checkpoint or options.generated
+    if subject is None:
+        raise ConfigError("say what to evaluate: --checkpoint FILE, or --generated DIR with videos of another program")
+    output = options.output or _beside(subject, config.data.root)
+    # A folder alone says nothing of the model, and nothing shall be made of the defaults.
+    known = config if named is not None or "model.image_size" in overrides else config.data
+    result = evaluate(known, output, checkpoint=options.checkpoint, generated=options.generated, **chosen)
+    if options.output is None:
+        logger.info("all of it is in %s", output)
+    check_complete(result.failed, len(result.clips) + len(result.failed), output / "evaluation.json")
+
+
+def _beside(subject: Path, root: str | None) -> Path:
+    """Folder for the evaluation of a checkpoint or of generated videos on the test videos in `root`."""
+    tests = "figures" if root is None else Path(root).resolve().name
+    place = subject.resolve()
+    return place.with_name(f"{place.name if place.is_dir() else place.stem}-on-{tests}")

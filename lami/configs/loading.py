@@ -66,13 +66,14 @@ def _read(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path} extends itself, remove `extends` from one of the files of the circle")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         # The first line of YAML's message may be all there is; the position is what helps.
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{path} is not valid YAML: {getattr(error, 'problem', None) or error}{where}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error}") from None
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ConfigError(f"{path} is not valid YAML: {problem}{where}") from None
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise ConfigError(f"{path} should hold keys and values, not a {type(values).__name__}")

@@ -108,10 +108,13 @@ def remove_partials(target: Path) -> None:
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path, wait: bool = False) -> Iterator[None]:
     """Hold a folder, made where it is missing, against other processes that would claim it too.
 
     The system lets go of it when the process ends, however it does; processes that it forked do not hold it.
+
+    Args:
+        wait: until the others let go of it, instead of an error.
 
     Raises:
         DataError: another process holds the folder, or it cannot be made.
@@ -125,7 +128,7 @@ def claimed(folder: Path) -> Iterator[None]:
         raise DataError(f"{folder} cannot be written ({error.strerror}), choose another folder") from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             raise DataError(f"another run is writing to {folder}; wait for it, or choose another folder") from error
         _claims.add(descriptor)

@@ -13,14 +13,18 @@ from lami.backbones._torchvision import ensure_torchvision
 from lami.errors import CheckpointError, ConfigError
 
 _ALEXNET = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+_HIGHEST = 100.0
+"""PSNR in dB that is taken for equal images, which have an infinite one."""
 _SMALLEST = 11
 """Sides of images: SSIM looks through a window of this size."""
 
 
 def psnr(generated: Tensor, real: Tensor) -> Tensor:
     """Peak signal-to-noise ratio (B,) in dB of images (B, 3, H, W) in [0, 1]; 100 at most, also for equal images."""
-    error = (generated - real).square().mean(dim=(1, 2, 3))
-    return -10 * error.clamp_min(1e-10).log10()
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
+    values = peak_signal_noise_ratio(generated, real, data_range=1.0, reduction="none", dim=(1, 2, 3))
+    return values.clamp(max=_HIGHEST)
 
 
 def ssim(generated: Tensor, real: Tensor) -> Tensor:

@@ -67,11 +67,13 @@ class FrameErrors:
     """One frame; nan for what was not measured or found.
 
     Attributes:
-        l1: mean absolute difference of the 8-bit images, in [0, 1].
+        l1: mean absolute difference of images in [0, 1]: of a model's floating-point images, or of the 8-bit ones where
+            only those exist.
         psnr: in dB, at most 100.
         ssim, lpips: structural similarity, learned perceptual distance.
         keypoints: see `KeypointErrors`.
-        identity: Euclidean distance of the embeddings.
+        identity: Euclidean distance of the embeddings; nan where one of the versions has none.
+        embeddings: found in the real version: 1 or 0.
     """
 
     l1: float
@@ -80,6 +82,7 @@ class FrameErrors:
     lpips: float
     keypoints: KeypointErrors
     identity: float
+    embeddings: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,16 @@ class Means:
 
     Attributes:
         frames: number of frames.
-        l1: of the 8-bit images; `Evaluation` has that of the model's floating-point images in its place.
-        psnr, ssim, lpips: means over frames.
+        l1, psnr, ssim, lpips: means over frames.
         akd: average keypoint distance in pixels.
         mkr: missing keypoint rate: share of the real frames' points that the generated ones lack.
         aed: average Euclidean distance of embeddings.
         real_without_keypoints: share of frames in whose real version nothing was found. They tell nothing.
         generated_without_keypoints: share of the other frames in whose generated version nothing was found. They count
             for `mkr`, and cannot for `akd`.
-        without_identity: share of frames that `aed` leaves out, because one of the versions has no embedding.
+        real_without_identity: share of frames whose real version has no embedding. They tell nothing.
+        generated_without_identity: share of the other frames whose generated version has none. They cannot count for
+            `aed`.
     """
 
     frames: int
@@ -109,7 +113,8 @@ class Means:
     aed: float
     real_without_keypoints: float
     generated_without_keypoints: float
-    without_identity: float
+    real_without_identity: float
+    generated_without_identity: float
 
 
 def summarize(frames: Sequence[FrameErrors], reference_protocol: bool = False) -> Means:
@@ -122,6 +127,7 @@ def summarize(frames: Sequence[FrameErrors], reference_protocol: bool = False) -
     keypoints = [frame.keypoints for frame in frames]
     seen = [k for k in keypoints if k.points > 0]
     shared = [k for k in seen if k.missing < k.points]
+    described = [frame for frame in frames if frame.embeddings > 0]
     identity = [frame.identity for frame in frames if not math.isnan(frame.identity)]
     if reference_protocol:
         akd = mean(k.coordinate_distance for k in shared)
@@ -144,7 +150,8 @@ def summarize(frames: Sequence[FrameErrors], reference_protocol: bool = False) -
         aed=aed,
         real_without_keypoints=1 - _ratio(len(seen), len(frames)),
         generated_without_keypoints=1 - _ratio(len(shared), len(seen)),
-        without_identity=1 - _ratio(len(identity), len(frames)),
+        real_without_identity=1 - _ratio(len(described), len(frames)),
+        generated_without_identity=1 - _ratio(len(identity), len(described)),
     )
 
 

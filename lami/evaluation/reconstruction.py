@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -20,13 +21,19 @@ from lami.animation.loading import identify, load_with_options
 from lami.configs.schema import Config, DataConfig, Fusion, Selector
 from lami.data import TestClips, find_clips, to_uint8, write_image
 from lami.data.files import check_readable
-from lami.errors import ConfigError, DataError
+from lami.data.sources import ClipSource
+from lami.errors import DataError
+from lami.evaluation.inputs import check_moving, check_positive
 from lami.model import LAMI
 from lami.processes import Processes, join_processes
 from lami.progress import track
-from lami.worklist import PATIENCE, Task, work_through, write_report
+from lami.worklist import PATIENCE, Outcome, Task, work_through, write_report
 
 _PANEL_ROWS = 4
+_REPORTED = ("name", "frames", "l1", "copy")
+"""Fields of `ClipScore` in `report.json`."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class ClipScore:
     """Of the reconstruction."""
     copy: float
     """Of showing the first frame all the time."""
+    frame_l1: Sequence[float] = ()
+    """Of the reconstruction of each frame, whose mean is `l1`."""
 
 
 @dataclass(frozen=True)
@@ -117,15 +126,18 @@ def reconstruct(
 
     Raises:
         ConfigError: `limit` or `batch_size` is less than 1.
-        DataError: there are no clips, none can be rebuilt, or the output cannot be written.
+        DataError: there are no clips, one is a single frame, none can be rebuilt, or the output cannot be written.
         CheckpointError: the weight file cannot be used.
         WeightsUnavailableError: the selector's transformer cannot be had.
     """
+    check_positive(limit=limit, batch_size=batch_size)
     with join_processes(device, PATIENCE) as processes:
         precision = pick_precision(precision, processes.device)
         model = load_with_options(checkpoint, str(processes.device), times, selector, weights_vit, fusion, precision)
         settings = {**identify(checkpoint, times, selector, weights_vit, fusion), "precision": precision}
-        report = rebuild(model, settings, config.data, output, processes, limit, times, batch_size)
+        sources = find_clips(config.data, model.config.image_size).test[:limit]
+        check_moving(sources)
+        report = rebuild(model, settings, sources, config.data, output, processes, times, batch_size)
         if output is not None:
             write_report(Path(output), _content(report, model, checkpoint, times, precision), processes)
         if processes.first:
@@ -136,27 +148,25 @@ def reconstruct(
 def rebuild(
     model: LAMI,
     identity: Mapping[str, Any],
+    sources: Sequence[ClipSource],
     data: DataConfig,
     output: str | Path | None,
     processes: Processes,
-    limit: int | None = None,
     times: Sequence[float] | None = None,
     batch_size: int = 8,
     truncate: bool = False,
 ) -> Report:
-    """As `reconstruct` for a model that is loaded, without the report and the printed table.
+    """As `reconstruct` for a model that is loaded and clips that are found, without the report and the printed table.
 
     Args:
         identity: what results depend on besides the clips, see `identify`.
+        sources: clips to rebuild, and data: where they are from.
         truncate: round the images in `png/` down to whole levels, as TPSMM writes them, instead of to the nearest.
     """
-    for name, value in (("limit", limit), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} must be 1 or more, got {value}")
     folder = None if output is None else Path(output)
-    sources = find_clips(data, model.config.image_size).test
     clips = TestClips(sources, model.config.image_size)
-    settings = {**identity, "truncate": truncate} | data.model_dump(mode="json", include={"frame_shape", "synthetic"})
+    settings = {**identity, "truncate": truncate, "fields": [field.name for field in fields(ClipScore)]}
+    settings |= data.model_dump(mode="json", include={"frame_shape", "synthetic"})
     tasks = [
         Task(
             source.name,
@@ -164,16 +174,37 @@ def rebuild(
             inputs=() if source.path is None else (source.path,),
             outputs=() if folder is None else (strip_path(folder, source.name), _panel(folder, source.name)),
         )
-        for number, source in enumerate(sources[:limit])
+        for number, source in enumerate(sources)
     ]
     outcomes = work_through(tasks, folder, settings, processes, partial(track, description="reconstructing"))
     report = Report(
-        clips=tuple(ClipScore(outcome.name, **outcome.result) for outcome in outcomes if outcome.error is None),
+        clips=tuple(read_result(outcome, _score, folder) for outcome in outcomes if outcome.error is None),
         failed={outcome.name: outcome.error for outcome in outcomes if outcome.error is not None},
     )
     if not report.clips:
         raise DataError(f"none of {len(tasks)} test clips can be rebuilt: {next(iter(report.failed.values()))}")
     return report
+
+
+def read_result(outcome: Outcome, read: Callable[[Outcome], Result], folder: Path | None) -> Result:
+    """What `read` makes of the result of a task, which a record in the folder may hold.
+
+    Raises:
+        DataError: the record is damaged.
+    """
+    try:
+        return read(outcome)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"the record of {outcome.name} in {folder}/records is damaged, delete it and run the same command again"
+        ) from error
+
+
+def _score(outcome: Outcome) -> ClipScore:
+    score = ClipScore(outcome.name, **outcome.result)
+    if len(score.frame_l1) != score.frames:
+        raise ValueError("frames are missing")
+    return score
 
 
 @torch.inference_mode()
@@ -189,7 +220,8 @@ def _reconstruct_clip(
     """The fields of `ClipScore` besides the name."""
     clip = clips[number]
     source: PreparedSource | None = None
-    l1 = copy = 0.0
+    l1: list[float] = []
+    copy = 0.0
     strip: list[np.ndarray] = []
     shown: dict[str, Moved] = {}
     wanted = {round((i + 1) * (len(clip) - 1) / _PANEL_ROWS) for i in range(_PANEL_ROWS)}
@@ -200,7 +232,7 @@ def _reconstruct_clip(
         keypoints = source.detect(driving)
         moved = source.move(driving, keypoints, keypoints, times, source.background(driving))
         predictions = torch.stack([frame.prediction for frame in moved])
-        l1 += float((predictions - driving).abs().mean(dim=(1, 2, 3)).cpu().double().sum())
+        l1 += (predictions - driving).abs().mean(dim=(1, 2, 3)).tolist()
         copy += float((source.image - driving).abs().mean(dim=(1, 2, 3)).cpu().double().sum())
         if folder is not None:
             strip.extend(to_uint8(predictions, truncate))
@@ -209,7 +241,7 @@ def _reconstruct_clip(
         write_image(strip_path(folder, clip.name), np.concatenate(strip, axis=1))
         panel = draw_panel(source, list(shown.values()), times, list(shown))
         write_image(_panel(folder, clip.name), panel)
-    return {"frames": len(clip), "l1": l1 / len(clip), "copy": copy / len(clip)}
+    return {"frames": len(clip), "l1": math.fsum(l1) / len(clip), "copy": copy / len(clip), "frame_l1": l1}
 
 
 def strip_path(folder: Path, name: str) -> Path:
@@ -255,6 +287,6 @@ def _content(
         "frames": report.frames,
         "l1": report.l1,
         "copy": report.copy,
-        "clips": [asdict(clip) for clip in report.clips],
+        "clips": [{name: getattr(clip, name) for name in _REPORTED} for clip in report.clips],
         "failed": [{"name": name, "error": error} for name, error in report.failed.items()],
     }

@@ -7,7 +7,8 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,9 @@ _FILES = ("frames.csv", "evaluation.md", "evaluation.json")
 
 @dataclass(frozen=True)
 class ClipResult:
-    """Errors of a clip: of each frame, and L1 of the floating-point images, None where only 8-bit ones are known."""
+    """Errors of a clip, frame by frame."""
 
     name: str
-    l1: float | None
     frames: Sequence[FrameErrors]
 
 
@@ -47,7 +47,7 @@ class Evaluation:
     """What was evaluated with what, and the errors.
 
     Attributes:
-        subject: the model and its options, or the folder of generated videos.
+        subject: the model and its options, or the folder of generated videos and what is known of them.
         measures: estimators and their versions.
         reference_protocol: which protocol `means` follows.
         clips: in the order of the test set.
@@ -63,16 +63,11 @@ class Evaluation:
     @cached_property
     def means(self) -> Means:
         """Over all frames, by which longer clips count more."""
-        means = summarize([frame for clip in self.clips for frame in clip.frames], self.reference_protocol)
-        known = [(clip.l1, len(clip.frames)) for clip in self.clips if clip.l1 is not None]
-        if len(known) < len(self.clips):
-            return means
-        return replace(means, l1=math.fsum(l1 * frames for l1, frames in known) / means.frames)
+        return summarize([frame for clip in self.clips for frame in clip.frames], self.reference_protocol)
 
     def means_of(self, clip: ClipResult) -> Means:
         """Over the frames of a clip."""
-        means = summarize(clip.frames, self.reference_protocol)
-        return means if clip.l1 is None else replace(means, l1=clip.l1)
+        return summarize(clip.frames, self.reference_protocol)
 
     def table(self) -> str:
         """The figures of each clip and the means, in Markdown."""
@@ -100,8 +95,14 @@ class Evaluation:
             )
         if (identity := self.measures.get("identity")) is not None:
             notes.append(
-                f"Identity by {identity['name']} {identity['version']}: {means.without_identity:.1%} of the frames are "
-                "left out, where it found nobody."
+                f"Identity by {identity['name']} {identity['version']}: nobody found in "
+                f"{means.real_without_identity:.1%} of the real frames, and in {means.generated_without_identity:.1%} "
+                "of the generated ones of the others; AED leaves both out."
+            )
+        if (compressed := self.subject.get("compressed")) is not None:
+            notes.append(
+                f"Generated frames are from {', '.join(compressed)} files, which are usually compressed with loss: the "
+                "figures hold that loss too."
             )
         if self.reference_protocol:
             notes.append("Figures follow the official evaluation (reference protocol).")
@@ -115,7 +116,10 @@ def format_figure(name: str, value: float) -> str:
 
 
 def write_evaluation(result: Evaluation, folder: Path) -> None:
-    """Write `evaluation.json`, `evaluation.md` and `frames.csv`.
+    """Write `evaluation.json`, `evaluation.md` and `frames.csv`, in the place of those of an earlier evaluation.
+
+    Those are there until the new ones are whole. Nobody finds files of both: `evaluation.json`, by which an evaluation
+    is known, is away while the others are exchanged, unless it stays the same.
 
     Raises:
         DataError: they cannot be written.
@@ -131,24 +135,14 @@ def write_evaluation(result: Evaluation, folder: Path) -> None:
     }
     texts = (_frames_table(result.clips), result.table() + "\n", json.dumps(content, indent=2) + "\n")
     try:
-        for name, text in zip(_FILES, texts, strict=True):
-            with atomic_path(folder / name) as partial:
-                partial.write_text(text, encoding="utf-8")
+        with ExitStack() as files:  # closed from the last to the first
+            for name, text in reversed(list(zip(_FILES, texts, strict=True))):
+                files.enter_context(atomic_path(folder / name)).write_text(text, encoding="utf-8")
+            report = folder / _FILES[-1]
+            if report.is_file() and report.read_bytes() != texts[-1].encode():
+                report.unlink()
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror}), make room or choose another folder") from error
-
-
-def remove_evaluation(folder: Path) -> None:
-    """Remove what an earlier evaluation wrote.
-
-    Raises:
-        DataError: the folder cannot be written.
-    """
-    try:
-        for name in reversed(_FILES):
-            (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be written ({error.strerror}), choose another folder") from error
 
 
 def _known(values: dict[str, float]) -> dict[str, float | None]:

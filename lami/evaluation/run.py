@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,25 +15,27 @@ from lami.acceleration import Precision, pick_precision
 from lami.animation.loading import identify, load_with_options
 from lami.checkpoint import pick_device
 from lami.configs.schema import Config, DataConfig, Fusion, Selector
-from lami.data import find_clips, list_clips
+from lami.data import find_clips
 from lami.data.clips import StripImage
 from lami.data.sources import ClipSource
 from lami.errors import ConfigError, DataError, WeightsUnavailableError
 from lami.evaluation.estimators import make_identity_estimator, make_keypoint_estimator
 from lami.evaluation.images import LPIPS
-from lami.evaluation.reconstruction import read_strip, rebuild, strip_path
-from lami.evaluation.results import ClipResult, Evaluation, remove_evaluation, write_evaluation
-from lami.evaluation.scoring import Measures, read_errors, scoring_tasks
+from lami.evaluation.inputs import check_fits, check_moving, check_positive, common_size, compressed, match_generated
+from lami.evaluation.metrics import FrameErrors
+from lami.evaluation.reconstruction import read_result, read_strip, rebuild, strip_path
+from lami.evaluation.results import ClipResult, Evaluation, write_evaluation
+from lami.evaluation.scoring import ERRORS, Measures, read_errors, scoring_tasks
 from lami.model import LAMI
 from lami.processes import join_processes
 from lami.progress import track
-from lami.worklist import PATIENCE, digest, work_through
+from lami.worklist import PATIENCE, Outcome, digest, work_through
 
 logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    config: Config,
+    config: Config | DataConfig,
     output: str | Path,
     *,
     checkpoint: str | Path | None = None,
@@ -58,54 +61,56 @@ def evaluate(
     `png/`. What the figures mean stands at `Means`, how the protocols differ in docs/evaluation.md.
 
     Writes to the output folder `evaluation.json`, `evaluation.md` (a table), `frames.csv` (each frame's errors), and
-    what `reconstruct` writes but its report. A clip that fails is logged and the others go on; what was done with the
-    same inputs and options is not done again (`records/`, `scores/records/`). Under torchrun the processes share the
-    clips; all must see the folder.
+    what `reconstruct` writes but its report. The files of an earlier evaluation are there until the new ones are whole,
+    so that a mistake does not cost them. A clip that fails is logged and the others go on; what was done with the same
+    inputs and options is not done again (`records/`, `scores/records/`). Under torchrun the processes share the clips;
+    all must see the folder.
 
     Args:
-        config: says where the test videos are (`config.data`); without a checkpoint also the image size
-            (`config.model.image_size`).
+        config: says where the test videos are (`config.data`), and with which image size and splines a model must have
+            been trained (`config.model`). A `DataConfig` alone leaves these open: images are as large as the
+            checkpoint's, or else as the real frames.
         output: folder to write to.
         checkpoint: weight file of the model; or else
-        generated: folder with a clip for each test video: videos, folders of frames, or strips of frames of the image
-            size, named as the test videos up to the first dot.
+        generated: folder with a clip for each test video and of its length, and nothing else: videos, folders of
+            frames, or strips of frames of the image size, named as the test videos up to the first dot.
         keypoints: estimator for AKD and MKR, one of `KEYPOINT_ESTIMATORS`; None leaves both out.
         identity: estimator for AED, one of `IDENTITY_ESTIMATORS`; None leaves it out.
         enlarge: factor by which estimators see frames enlarged; distances are in pixels of the original frames.
         lpips: `pretrained` or a file, see `LPIPS`; None leaves it out.
         reference_protocol: figures and rounding of the official evaluation, see `summarize`.
-        limit: stop after this many clips.
+        limit: stop after this many clips; `generated` may hold the others.
         times, selector, weights_vit, fusion, device, precision, batch_size: see `reconstruct`.
 
     Raises:
-        ConfigError: options that do not go together, or an estimator that is not known.
-        DataError: there are no test videos, generated ones do not match them, nothing can be scored, an estimator finds
-            nothing in any real frame, or the folder cannot be written.
+        ConfigError: options that do not go together, a checkpoint of another size or with other splines than the
+            configuration's, or an estimator that is not known.
+        DataError: there are no test videos, one is a single frame, generated ones do not match them, nothing can be
+            scored, an estimator finds nothing in any real frame, or the folder cannot be written.
         CheckpointError: a weight file cannot be used.
         WeightsUnavailableError: weights of the selector's transformer or of an estimator cannot be had.
     """
     if (checkpoint is None) == (generated is None):
         raise ConfigError("say what to evaluate: the checkpoint of a model, or a folder of generated videos")
-    for name, value in (("limit", limit), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} must be 1 or more, got {value}")
+    check_positive(limit=limit, batch_size=batch_size)
     if generated is not None and any(option is not None for option in (times, selector, weights_vit, fusion)):
         raise ConfigError(
             "times, selector, the transformer's weights and fusion belong to a checkpoint; leave them out for "
             "generated videos"
         )
+    data, wanted = (config.data, config.model) if isinstance(config, Config) else (config, None)
     folder = Path(output)
     with join_processes(device, PATIENCE) as processes:
-        l1: dict[str, float] = {}
-        failed: dict[str, str] = {}
+        model: LAMI | None = None
         subject: dict[str, Any]
         if checkpoint is not None:
             precision = pick_precision(precision, processes.device)
             model = load_with_options(
                 checkpoint, str(processes.device), times, selector, weights_vit, fusion, precision
             )
+            if wanted is not None:
+                check_fits(wanted, model.config, checkpoint)
             size = model.config.image_size
-            _check_fits(config, model, checkpoint)
             subject = {"checkpoint": str(checkpoint), **identify(checkpoint, times, selector, weights_vit, fusion)}
             subject |= {
                 "precision": precision,
@@ -113,33 +118,40 @@ def evaluate(
                 "vit": model.vit_config.model_dump(),
             }
         else:
-            size = config.model.image_size
+            size = _real_size(data, limit) if wanted is None else wanted.image_size
             subject = {"generated": str(generated)}
-        # All that may be missing is asked for before hours of work.
-        measures = make_measures(config.data, size, keypoints, identity, enlarge, lpips, processes.device)
-        sources = find_clips(config.data, size).test[:limit]
-        made = [] if generated is None else _match(sources, Path(generated), size)
-        if processes.first:  # not before: a mistake in the options must not cost an earlier result
-            remove_evaluation(folder)
-        if checkpoint is not None:
+        # All that may be missing or wrong shows before hours of work, and before anything is written.
+        measures = make_measures(data, size, keypoints, identity, enlarge, lpips, processes.device)
+        described = _describe(measures, lpips)
+        tests = find_clips(data, size).test
+        sources = tests[:limit]
+        check_moving(sources)
+        l1: dict[str, Sequence[float]] = {}
+        failed: dict[str, str] = {}
+        if model is not None:
             settings = {key: value for key, value in subject.items() if key != "checkpoint"}
             report = rebuild(
-                model, settings, config.data, folder, processes, limit, times, batch_size, truncate=reference_protocol
+                model, settings, sources, data, folder, processes, times, batch_size, truncate=reference_protocol
             )
-            l1, failed = {clip.name: clip.l1 for clip in report.clips}, dict(report.failed)
+            l1, failed = {clip.name: clip.frame_l1 for clip in report.clips}, dict(report.failed)
             sources = tuple(source for source in sources if source.name in l1)
             made = [_strip(folder, source.name, size) for source in sources]
-        described = _describe(measures, lpips)
+        else:
+            assert generated is not None
+            made = match_generated(tests, limit, Path(generated), size, resized=wanted is not None)
+            if suffixes := compressed(made):
+                subject |= {"compressed": suffixes}
         outcomes = work_through(
             scoring_tasks(sources, made, size, measures, processes.device),
             folder / "scores",
-            {"measures": described, "size": size, "data": _data_settings(config.data)},
+            {"measures": described, "size": size, "fields": list(ERRORS), "data": _data_settings(data)},
             processes,
             partial(track, description="scoring"),
         )
         failed |= {outcome.name: outcome.error for outcome in outcomes if outcome.error is not None}
+        read = partial(_errors, l1=l1)
         clips = tuple(
-            ClipResult(outcome.name, l1.get(outcome.name), read_errors(outcome.result))
+            ClipResult(outcome.name, read_result(outcome, read, folder / "scores"))
             for outcome in outcomes
             if outcome.error is None
         )
@@ -153,15 +165,18 @@ def evaluate(
     return result
 
 
-def _check_fits(config: Config, model: LAMI, checkpoint: str | Path) -> None:
-    """Raises ConfigError if the configuration names another size or number of splines than the checkpoint has."""
-    for key in config.model.model_fields_set & {"image_size", "num_splines", "points_per_spline"}:
-        wanted, given = getattr(config.model, key), getattr(model.config, key)
-        if wanted != given:
-            raise ConfigError(
-                f"{checkpoint} has model.{key} {given} and the configuration {wanted}; use the configuration that it "
-                "was trained with"
-            )
+def _real_size(data: DataConfig, limit: int | None) -> tuple[int, int]:
+    if data.synthetic is not None:
+        raise ConfigError("figures are drawn at any size; give a configuration with model.image_size")
+    return common_size(find_clips(data, (1, 1)).test[:limit])
+
+
+def _errors(outcome: Outcome, l1: Mapping[str, Sequence[float]]) -> list[FrameErrors]:
+    """Of a clip; with L1 of the floating-point images where it is known."""
+    frames = read_errors(outcome.result)
+    if outcome.name not in l1:
+        return frames
+    return [replace(frame, l1=value) for frame, value in zip(frames, l1[outcome.name], strict=True)]
 
 
 def make_measures(
@@ -213,40 +228,15 @@ def _strip(folder: Path, name: str, size: tuple[int, int]) -> ClipSource:
     return ClipSource(name, partial(StripImage, path, size, read_strip), path)
 
 
-def _match(sources: Sequence[ClipSource], folder: Path, size: tuple[int, int]) -> list[ClipSource]:
-    """The generated clip of each test video, by the name up to the first dot."""
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {folder} of generated videos, check the path")
-    generated, real = _by_name(list_clips(folder, size), folder), _by_name(sources, Path("the test set"))
-    if missing := [name for name in real if name not in generated]:
-        raise DataError(
-            f"{folder} has nothing for {len(missing)} of {len(real)} test videos, the first is {missing[0]}; generate "
-            "a clip for each, named as the test video up to the first dot"
-        )
-    return [generated[name] for name in real]
-
-
-def _by_name(clips: Sequence[ClipSource], where: Path) -> dict[str, ClipSource]:
-    named: dict[str, ClipSource] = {}
-    for clip in clips:
-        name = clip.name.partition(".")[0]
-        if name in named:
-            raise DataError(
-                f"{named[name].name} and {clip.name} of {where} are the same up to the first dot, rename one"
-            )
-        named[name] = clip
-    return named
-
-
 def _check_found(result: Evaluation, measures: Measures) -> None:
+    """Raises DataError if an estimator finds nothing in the real frames: generated ones it may fail in are a result."""
     means = result.means
-    if measures.keypoints is not None and means.real_without_keypoints == 1:
-        raise DataError(
-            f"{measures.keypoints.name} finds no keypoints in any of {means.frames} real frames; enlarge the frames, "
-            "or choose an estimator for what they show"
-        )
-    if measures.identity is not None and means.without_identity == 1:
-        raise DataError(
-            f"{measures.identity.name} finds nobody in any of {means.frames} pairs of frames; enlarge the frames, "
-            "or choose an estimator for what they show"
-        )
+    for estimator, what, without in (
+        (measures.keypoints, "no keypoints", means.real_without_keypoints),
+        (measures.identity, "nobody", means.real_without_identity),
+    ):
+        if estimator is not None and without == 1:
+            raise DataError(
+                f"{estimator.name} finds {what} in any of {means.frames} real frames; enlarge the frames, or choose an "
+                "estimator for what they show"
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,6 @@ import torch
 
 from lami.data import TestClip, TestClips, to_tensor, to_uint8
 from lami.data.sources import ClipSource
-from lami.errors import DataError
 from lami.evaluation.estimators import Frame, IdentityEstimator, KeypointEstimator, Keypoints
 from lami.evaluation.images import LPIPS, psnr, ssim
 from lami.evaluation.metrics import FrameErrors, KeypointErrors, compare_keypoints
@@ -21,6 +20,8 @@ from lami.worklist import Task
 
 _BATCH = 16
 _NOT_MEASURED = KeypointErrors()
+ERRORS = tuple(field.name for field in (*fields(FrameErrors), *fields(KeypointErrors)) if field.name != "keypoints")
+"""Of a frame, by the names of `flatten`."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def scoring_tasks(
 
     Args:
         sources: real clips.
-        generated: clips of the same names and order, with as many frames each.
+        generated: clips in the same order, with as many frames each.
         image_size: (height, width) that both are compared at.
     """
     real, made = TestClips(sources, image_size), TestClips(generated, image_size)
@@ -58,19 +59,24 @@ def scoring_tasks(
 
 
 def read_errors(result: dict[str, Any]) -> list[FrameErrors]:
-    """The errors of each frame from the result of a task, which JSON may have held: null stands for nan."""
-    rows = zip(*(result[name] for name in _columns()), strict=True)
+    """The errors of each frame from the result of a task, which JSON may have held: null stands for nan.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not such a result.
+    """
+    rows = zip(*(result[name] for name in ERRORS), strict=True)
     frames = []
     for row in rows:
-        pairs = zip(_columns(), row, strict=True)
-        values: dict[str, Any] = {name: math.nan if value is None else value for name, value in pairs}
+        values: dict[str, Any] = {name: _number(value) for name, value in zip(ERRORS, row, strict=True)}
         points = {name: values.pop(name) for name in asdict(_NOT_MEASURED)}
         frames.append(FrameErrors(keypoints=KeypointErrors(**points), **values))
     return frames
 
 
-def _columns() -> list[str]:
-    return [name for name in FrameErrors.__dataclass_fields__ if name != "keypoints"] + list(asdict(_NOT_MEASURED))
+def _number(value: Any) -> float:
+    if value is not None and not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return math.nan if value is None else value
 
 
 def flatten(errors: FrameErrors) -> dict[str, float]:
@@ -82,10 +88,6 @@ def flatten(errors: FrameErrors) -> dict[str, float]:
 @torch.inference_mode()
 def _score_clip(real: TestClips, made: TestClips, number: int, measures: Measures, device: torch.device) -> dict:
     clip, other = real[number], made[number]
-    if len(clip) != len(other):
-        raise DataError(
-            f"{clip.name} has {len(clip)} real frames and {len(other)} generated ones, generate one for each"
-        )
     rows: list[FrameErrors] = []
     first: Keypoints | None = None
     for start in range(0, len(clip), _BATCH):
@@ -102,9 +104,10 @@ def _score_clip(real: TestClips, made: TestClips, number: int, measures: Measure
                 found, found_in_generated = (measures.keypoints.keypoints(frame) for frame in pair)
                 first = found if n == 0 else first
                 points = compare_keypoints(found, found_in_generated, first)
-            rows.append(FrameErrors(**image_errors[index], keypoints=points, identity=_identity(measures, pair)))
+            distance, embeddings = _identity(measures, pair)
+            rows.append(FrameErrors(**image_errors[index], keypoints=points, identity=distance, embeddings=embeddings))
     flat = [flatten(row) for row in rows]
-    return {name: [None if _is_nan(row[name]) else row[name] for row in flat] for name in _columns()}
+    return {name: [None if _is_nan(row[name]) else row[name] for row in flat] for name in ERRORS}
 
 
 def _frames(clip: TestClip, numbers: range) -> np.ndarray:
@@ -126,11 +129,13 @@ def _compare_images(
     return [{name: column[n] for name, column in values.items()} for n in range(len(made))]
 
 
-def _identity(measures: Measures, pair: tuple[Frame, Frame]) -> float:
+def _identity(measures: Measures, pair: tuple[Frame, Frame]) -> tuple[float, int]:
+    """Distance of the embeddings, and how many the real frame has."""
     if measures.identity is None:
-        return math.nan
+        return math.nan, 0
     real, generated = (measures.identity.embedding(frame) for frame in pair)
-    return math.nan if real is None or generated is None else float(np.linalg.norm(real - generated))
+    distance = math.nan if real is None or generated is None else float(np.linalg.norm(real - generated))
+    return distance, int(real is not None)
 
 
 def _is_nan(value: float) -> bool:

@@ -40,7 +40,7 @@ _LOST_WORKER = "DataLoader worker"
 """What PyTorch's message about a worker that died holds."""
 
 
-def train(config: Config, resume: bool = False) -> Path | None:
+def train(config: Config, resume: bool = False, again: str = "the same command with --resume") -> Path | None:
     """Train a model, or go on with a run that was cut off.
 
     Writes to `config.training.output`: `config.yaml`, `environment.jsonl` and, from a changed source tree, patches of
@@ -55,6 +55,7 @@ def train(config: Config, resume: bool = False) -> Path | None:
         config: what to train on what.
         resume: continue from the newest checkpoint in the output folder that can be read. Under torchrun, start where
             there is none, so that processes which it restarts after a failure go on.
+        again: what messages about an end before the last step say that goes on.
 
     Returns:
         Path of `model.safetensors`; None for a run that SIGINT or SIGTERM ended, after writing a checkpoint.
@@ -70,19 +71,24 @@ def train(config: Config, resume: bool = False) -> Path | None:
             interruptible() as interruption,
             contextlib.ExitStack() as held,
         ):
-            return _train(config, resume, processes, interruption, held)
+            return _train(config, resume, again, processes, interruption, held)
     except RuntimeError as error:
         # It comes with a signal, at any moment: in the middle of a step there is nothing to save.
         if _LOST_WORKER not in str(error):
             raise
         raise LamiError(
-            "a process that loads data died, often for lack of memory; --resume goes on from the last checkpoint, and "
+            f"a process that loads data died, often for lack of memory; {again} goes on from the last checkpoint, and "
             "fewer processes (training.workers) need less"
         ) from error
 
 
 def _train(
-    config: Config, resume: bool, processes: Processes, interruption: Interruption, held: contextlib.ExitStack
+    config: Config,
+    resume: bool,
+    again: str,
+    processes: Processes,
+    interruption: Interruption,
+    held: contextlib.ExitStack,
 ) -> Path | None:
     settings = config.training
     if settings.batch_size < processes.size:
@@ -184,9 +190,7 @@ def _train(
                     log.picture(number, training_panel(model, source, driving, settings.selector))
             done = number
             if stops and number < total:
-                logger.info(
-                    "stopped after step %d of %d, which is saved; the same command with --resume goes on", number, total
-                )
+                logger.info("stopped after step %d of %d, which is saved; %s goes on", number, total, again)
                 return None
     except DataError as error:
         # A worker's has its traceback before it.
@@ -195,7 +199,7 @@ def _train(
             optimizers.rewind()
             log.write(done, epoch, rate)
             checkpoints.save(done, model, optimizers)
-            reason += f"; step {done} is saved, --resume goes on from there"
+            reason += f"; step {done} is saved, {again} goes on from there"
         raise DataError(reason) from error
     finally:
         log.close()

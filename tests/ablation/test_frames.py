@@ -65,17 +65,31 @@ def test_interval_holds_the_change_and_narrows_where_clips_agree() -> None:
     assert interval_of_change([before[:20]], [before[:20]], "l1", False) is None  # four clips
 
 
+def test_a_clip_that_one_side_has_lost_counts_for_the_other() -> None:
+    """Its mean has it, and so has the interval."""
+    clips = [f"clip{index}" for index in range(6)]
+    before = [frame(clip, 0, distance=9.0 if clip == "clip0" else 1.0) for clip in clips]
+    after = [frame(clip, 0, missing=4 if clip == "clip0" else 0) for clip in clips]
+    interval = interval_of_change([before], [after], "akd", False)
+    assert interval is not None
+    change = 1 / ((9 + 5) / 6) - 1
+    assert interval[0] < change < interval[1]
+    assert interval[1] == pytest.approx(0.0)  # of draws without that clip
+
+
 def test_akd_where_all_are_found() -> None:
     """A row that loses the hard frame looks better over its own frames."""
     careful = [frame("a", 0, distance=1.0), frame("a", 1, distance=5.0)]
     losing = [frame("a", 0, distance=2.0), frame("a", 1, missing=4)]
     akd, count = akd_where_all_are_found({"careful": [careful], "losing": [losing]})
     assert (akd, count) == ({"careful": 1.0, "losing": 2.0}, 1)
+    akd, count = akd_where_all_are_found({"careful": [careful], "losing": [losing]}, reference_protocol=True)
+    assert (akd, count) == ({"careful": 0.7, "losing": 1.4}, 1)
 
 
 def test_equal_displacements_share_a_bin() -> None:
     frames = [frame("a", number, distance=number + 1.0, displacement=3.0) for number in range(4)]
-    assert by_displacement({"a": [frames]}) == {"a": [Bin(3.0, 3.0, True, 2.5, 4)]}
+    assert by_displacement({"a": [frames]}) == {"a": [Bin(3.0, 3.0, True, 2.5, 4, 3.0)]}
 
 
 def test_a_frame_at_an_edge_is_in_one_bin() -> None:

@@ -18,6 +18,7 @@ import lami
 from lami.animation import PairResult, Smoothing
 from lami.cli.main import COMMANDS, main
 from lami.configs import load_config
+from lami.configs.schema import DataConfig
 from lami.demo import WEIGHTS
 from lami.errors import LamiError
 from lami.evaluation import Report
@@ -179,8 +180,9 @@ def test_evaluate(callee: Callable[..., Mock]) -> None:
     function = callee("lami.evaluation", "evaluate")
     function.return_value = Mock(failed={}, clips=())
     main(["evaluate", "--checkpoint", "a", "--data", "clips", "-o", "b", "--keypoints", "dlib", "--enlarge", "4"])
-    config = function.call_args.args[0]
-    assert (config.data.root, config.data.synthetic) == ("clips", None)
+    data = function.call_args.args[0]
+    assert isinstance(data, DataConfig)  # the folder alone: the checkpoint decides about size and splines
+    assert (data.root, data.synthetic) == ("clips", None)
     assert function.call_args.args[1] == Path("b")
     chosen = {name: value for name, value in function.call_args.kwargs.items() if value is not None}
     assert chosen == {
@@ -195,6 +197,27 @@ def test_evaluate(callee: Callable[..., Mock]) -> None:
     main(["evaluate", "--generated", "made", "--config", "vox", "-o", "b", "--model.image-size", "64"])
     assert function.call_args.kwargs["generated"] == Path("made")
     assert function.call_args.args[0].model.image_size == (64, 64)
+    main(["evaluate", "--generated", "made", "--data", "clips", "-o", "b", "--model.image-size", "64"])
+    assert function.call_args.args[0].model.image_size == (64, 64)
+    main(["evaluate", "--checkpoint", "a", "--config", "taichi", "--data", "clips", "-o", "b"])
+    config = function.call_args.args[0]
+    assert (config.data.root, config.model.image_size) == ("clips", (256, 256))
+
+
+def test_evaluate_without_a_folder(callee: Callable[..., Mock], tmp_path: Path) -> None:
+    """Beside what is evaluated, one for each pair of it and of test videos."""
+    function = callee("lami.evaluation", "evaluate")
+    function.return_value = Mock(failed={}, clips=())
+    (tmp_path / "made.2").mkdir()
+    run = str(tmp_path / "run" / "model.safetensors")
+    for arguments, place in (
+        (["--checkpoint", run, "--data", "my/videos"], "run/model-on-videos"),
+        (["--checkpoint", run, "--config", "taichi"], "run/model-on-taichi-png"),
+        (["--checkpoint", run, "--config", "demo"], "run/model-on-figures"),
+        (["--generated", str(tmp_path / "made.2"), "--data", "my/videos"], "made.2-on-videos"),
+    ):
+        main(["evaluate", *arguments])
+        assert function.call_args.args[1] == tmp_path / place
 
 
 @pytest.mark.parametrize(
@@ -215,6 +238,20 @@ def test_evaluate_of_what_cannot_work(
     assert stop.value.code == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"model: [\x00", b"\xff\xfe", b"model: {? [a]: 1}", b"data: 2020-13-45", b"- 1", b"model: {image_size: x}"],
+)
+def test_evaluate_with_a_damaged_configuration(text: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text)
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "--checkpoint", "c", "--config", str(path), "-o", str(tmp_path / "out")])
+    assert stop.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert str(path) in line
 
 
 def test_ablate(callee: Callable[..., Mock]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,13 @@ def test_psnr() -> None:
     real = torch.rand(3, 3, 16, 16)
     made = torch.stack((real[0], (real[1] + 0.1).clamp(max=2), real[2] + 0.01))
     assert psnr(made, real).tolist() == pytest.approx([100.0, 20.0, 40.0], abs=1e-3)
+
+
+def test_psnr_is_capped_where_8_bits_end() -> None:
+    real = torch.zeros(2, 3, 16, 16)
+    made = torch.stack((real[0] + 1e-6, real[1]))
+    made[1, 0, 0, 0] = 1 / 255  # the least that two 8-bit images differ by
+    assert psnr(made, real).tolist() == pytest.approx([100.0, 10 * math.log10(255**2 * 3 * 16 * 16)], abs=1e-3)
 
 
 def test_ssim_is_that_of_each_image() -> None:

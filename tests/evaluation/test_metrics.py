@@ -18,8 +18,12 @@ def found(points: list[tuple[float, float]], present: list[bool] | None = None) 
     return Keypoints(np.array(points, float), np.array(present or [True] * len(points)))
 
 
-def frame(keypoints: KeypointErrors = NOTHING, l1: float = 0.0, identity: float = math.nan) -> FrameErrors:
-    return FrameErrors(l1=l1, psnr=20.0, ssim=0.5, lpips=math.nan, keypoints=keypoints, identity=identity)
+def frame(
+    keypoints: KeypointErrors = NOTHING, l1: float = 0.0, identity: float = math.nan, embeddings: int = 0
+) -> FrameErrors:
+    return FrameErrors(
+        l1=l1, psnr=20.0, ssim=0.5, lpips=math.nan, keypoints=keypoints, identity=identity, embeddings=embeddings
+    )
 
 
 def test_distances_are_between_points_in_both() -> None:
@@ -44,9 +48,9 @@ def test_what_is_not_found() -> None:
 def test_protocols() -> None:
     """One frame with four points of which three are found, one with a single point, one with nothing."""
     frames = [
-        frame(KeypointErrors(4, 1, distance=2.0, coordinate_distance=1.5), l1=0.1, identity=0.5),
-        frame(KeypointErrors(1, 0, distance=6.0, coordinate_distance=5.0), l1=0.2),
-        frame(NOTHING, l1=0.6, identity=0.1),
+        frame(KeypointErrors(4, 1, distance=2.0, coordinate_distance=1.5), l1=0.1, identity=0.5, embeddings=1),
+        frame(KeypointErrors(1, 0, distance=6.0, coordinate_distance=5.0), l1=0.2, embeddings=1),
+        frame(NOTHING, l1=0.6, identity=0.1, embeddings=1),
         frame(KeypointErrors(5, 5), l1=0.1),
     ]
     means = summarize(frames)
@@ -57,7 +61,8 @@ def test_protocols() -> None:
     assert means.aed == pytest.approx(0.3)
     assert means.real_without_keypoints == pytest.approx(1 / 4)
     assert means.generated_without_keypoints == pytest.approx(1 / 3)
-    assert means.without_identity == pytest.approx(1 / 2)
+    assert means.real_without_identity == pytest.approx(1 / 4)
+    assert means.generated_without_identity == pytest.approx(1 / 3)
     assert math.isnan(means.lpips)
     official = summarize(frames, reference_protocol=True)
     assert official.akd == pytest.approx((1.5 + 5.0) / 2)

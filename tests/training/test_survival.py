@@ -200,7 +200,7 @@ def test_data_that_disappears_is_named(
     code, lines = ended(process)
     assert code == 2, lines
     assert "lami: error: none of 2 training clips can be read" in lines[-1]
-    assert lines[-1].endswith("is saved, --resume goes on from there")
+    assert lines[-1].endswith("is saved, the same command with --resume goes on from there")
     assert "Traceback" not in "".join(lines)
 
 

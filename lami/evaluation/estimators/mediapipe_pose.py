@@ -16,6 +16,8 @@ _ADVICE = (
     "'protobuf>=6.31.1,<7'"
 )
 
+_VISIBILITY = 0.5
+
 
 class MediaPipePose:
     """33 points of the person that MediaPipe's full model (complexity 1) finds; each frame is taken as a still.
@@ -32,7 +34,7 @@ class MediaPipePose:
         ConfigError: MediaPipe is not installed, or in a version without models.
     """
 
-    def __init__(self, visibility: float = 0.5, margin: float = 0.75) -> None:
+    def __init__(self, visibility: float = _VISIBILITY, margin: float = 0.75) -> None:
         try:
             import mediapipe
         except ImportError as error:
@@ -43,6 +45,8 @@ class MediaPipePose:
             )
         pose = mediapipe.solutions.pose
         self.name = f"mediapipe with a margin of {margin:g}"
+        if visibility != _VISIBILITY:
+            self.name += f" and points from a visibility of {visibility:g} on"
         self.version: str = mediapipe.__version__
         self.labels = tuple(point.name.lower() for point in pose.PoseLandmark)
         self._visibility = visibility

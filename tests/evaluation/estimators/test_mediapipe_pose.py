@@ -23,6 +23,17 @@ def test_release_without_models(monkeypatch: pytest.MonkeyPatch) -> None:
         MediaPipePose()
 
 
+def test_the_name_tells_settings_that_change_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = types.ModuleType("mediapipe")
+    package.__version__ = "0.10.21"  # type: ignore[attr-defined]
+    pose = types.SimpleNamespace(PoseLandmark=(), Pose=lambda **_: None)
+    package.solutions = types.SimpleNamespace(pose=pose)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mediapipe", package)
+    assert MediaPipePose().name == "mediapipe with a margin of 0.75"
+    names = {MediaPipePose(visibility, margin).name for visibility in (0.5, 0.7) for margin in (0.5, 0.75)}
+    assert len(names) == 4
+
+
 @pytest.fixture(scope="module")
 def _installed() -> None:
     mediapipe = pytest.importorskip("mediapipe", reason="MediaPipe is not installed: docs/evaluation.md has the lines")

@@ -202,6 +202,27 @@ def test_files_that_are_none(tmp_path: Path) -> None:
             PrecomputedKeypoints(path, path)
 
 
+def test_damaged_npz(tmp_path: Path) -> None:
+    """Whatever byte is another: zipfile, zlib and numpy raise errors of many kinds."""
+    path = tmp_path / "points.npz"
+    np.savez_compressed(path, **{key: np.asarray(value) for key, value in GOOD.items() if value is not None})
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            PrecomputedKeypoints(path, path)
+        except DataError as error:
+            refused += str(path) in str(error)
+    assert refused > len(whole) / 3 / 3
+    encrypted = bytearray(whole)  # as its flags say
+    encrypted[6] |= 1
+    encrypted[whole.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(encrypted)
+    with pytest.raises(DataError, match=r"not a \.npz file without pickles \(.*encrypted"):
+        PrecomputedKeypoints(path, path)
+
+
 def test_documented_openpose_conversion(tmp_path: Path) -> None:
     script = re.search(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     assert script
