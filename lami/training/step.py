@@ -111,10 +111,11 @@ class TrainingStep:
                 reverse = model.predict_background(driving, source)
 
         losses: dict[str, Tensor] = {}
-        if self._uses_images:
-            losses |= self._image_losses(source, driving, kp_source, kp_driving, background, reverse, state)
+        # First: the backward pass of keypoints detected again needs the running statistics that this one changes.
         if config.equivariance > 0:
             losses["equivariance"] = config.equivariance * self._equivariance(source, driving, kp_source, kp_driving)
+        if self._uses_images:
+            losses |= self._image_losses(source, driving, kp_source, kp_driving, background, reverse, state)
         if config.keypoints > 0 and control_points is not None:
             found = torch.stack((kp_source, kp_driving), dim=1)
             losses["keypoints"] = config.keypoints * (found - control_points).abs().mean()

@@ -330,6 +330,10 @@ def test_statistics_come_from_real_images_alone(second_stage: tuple[str, str], b
     trained = {name: [inputs for training, inputs in calls if training] for name, calls in seen.items()}
     generated = {name: len(calls) - len(trained[name]) for name, calls in seen.items()}
     assert generated == dict.fromkeys(networks, 0 if second_stage[0] == "reuse" else 1)
+    # Last, as the backward pass of evaluation mode uses the running statistics, which training calls change.
+    for calls in seen.values():
+        modes = [training for training, _ in calls]
+        assert modes == sorted(modes, reverse=True)
     # Source, driving frame, and the two or, in one direction, the driving frame transformed.
     assert len(trained["detector"]) == (4 if bidirectional else 3)
     assert torch.equal(trained["detector"][0][0], source)
