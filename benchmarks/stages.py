@@ -33,6 +33,7 @@ from lami.evaluation.results import FIGURES, format_figure
 from lami.model import LAMI
 
 _TWO_STAGES = {"enabled": True, "fusion": "none"}
+_REUSE = _TWO_STAGES | {"keypoints": "reuse"}
 WAYS: dict[str, dict[str, dict[str, Any]]] = {
     "stages": {
         "single stage": {"enabled": False},
@@ -41,10 +42,10 @@ WAYS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "selection": {
         "single stage": {"enabled": False},
-        "Eq. 4": _TWO_STAGES | {"selector": "eq4"},
-        "always 0.3": _TWO_STAGES | {"selector": "fixed", "fixed_time": 0.3},
-        "always 0.5": _TWO_STAGES | {"selector": "fixed", "fixed_time": 0.5},
-        "always 0.7": _TWO_STAGES | {"selector": "fixed", "fixed_time": 0.7},
+        "Eq. 4": _REUSE | {"selector": "eq4"},
+        "always 0.3": _REUSE | {"selector": "fixed", "fixed_time": 0.3},
+        "always 0.5": _REUSE | {"selector": "fixed", "fixed_time": 0.5},
+        "always 0.7": _REUSE | {"selector": "fixed", "fixed_time": 0.7},
         "Eq. 4, keypoints detected again": _TWO_STAGES | {"selector": "eq4", "keypoints": "redetect"},
         "always 0.3, keypoints detected again": _TWO_STAGES
         | {"selector": "fixed", "fixed_time": 0.3, "keypoints": "redetect"},
@@ -94,7 +95,7 @@ def main() -> None:
     (output / "summary.json").write_text(json.dumps(summary, indent=1, default=str) + "\n")
     (output / "summary.md").write_text(_markdown(summary) + "\n")
     points = {
-        mode: [((each["start"] + each["stop"]) / 2, each["akd"]) for each in row["displacement"]]
+        mode: [(each["displacement"], each["akd"]) for each in row["displacement"]]
         for mode, row in summary["rows"].items()
     }
     draw_displacement(points, output / "displacement.png")

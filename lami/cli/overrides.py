@@ -67,5 +67,5 @@ def _parse(key: str, text: str) -> Any:
         return None
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: a date that is none
         raise ConfigError(f"cannot read the value {text!r} of {key}, quote it as in a YAML file") from None

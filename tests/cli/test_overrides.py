@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -36,9 +37,10 @@ def test_value_missing() -> None:
         split_overrides(["--a.b", "--c.d", "1"])
 
 
-def test_value_unreadable() -> None:
-    with pytest.raises(ConfigError, match=r"cannot read the value '\[1' of a\.b"):
-        split_overrides(["--a.b=[1"])
+@pytest.mark.parametrize("value", ["[1", "2020-13-45"])
+def test_value_unreadable(value: str) -> None:
+    with pytest.raises(ConfigError, match=f"cannot read the value '{re.escape(value)}' of a\\.b"):
+        split_overrides([f"--a.b={value}"])
 
 
 @given(st.one_of(st.none(), st.booleans(), st.integers(), st.lists(st.integers(), max_size=3)))
