@@ -77,11 +77,11 @@ def interval_of_change(
         before, after: frames of the runs of two rows, of one seed each.
 
     Returns:
-        None for fewer than `FEWEST_CLIPS` clips, or where a side was not measured.
+        None where a side was measured in fewer than `FEWEST_CLIPS` clips.
     """
     sides = [_sums_of_clips(runs, figure, reference_protocol) for runs in (before, after)]
     clips = sorted(sides[0].keys() | sides[1].keys())
-    if len(clips) < FEWEST_CLIPS:
+    if any(sum(count > 0 for _, count in side.values()) < FEWEST_CLIPS for side in sides):
         return None
     draws = np.random.default_rng(0).integers(len(clips), size=(_RESAMPLES, len(clips)))
     first, second = (np.array([side.get(clip, (0.0, 0.0)) for clip in clips])[draws].sum(axis=1) for side in sides)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from lami.data import find_clips
 from lami.data.sources import ClipSource
 from lami.errors import ConfigError, DataError
 from lami.evaluation.inputs import check_moving
-from lami.evaluation.run import make_measures
+from lami.evaluation.run import describe_measures, make_measures
+from lami.evaluation.scoring import ERRORS
 from lami.worklist import digest
 
 
@@ -70,7 +71,7 @@ class Expected:
 
     def holds(self, run: Run, result: Result) -> bool:
         """Whether another evaluation would give the same: by the same version, and no input is newer."""
-        if self.another(result) is not None or result.version != lami.__version__:
+        if self.another(result) is not None or result.version != lami.__version__ or result.errors != set(ERRORS):
             return False
         if any(clip.path is not None and _newest(clip.path) > result.date for clip in self.clips):
             return False
@@ -96,13 +97,7 @@ def expect(configs: Sequence[Config], chosen: Measurement) -> Expected:
         chosen.lpips,
         first.training.device,
     )
-    named: dict[str, Any] = {
-        name: {"name": estimator.name, "version": estimator.version}
-        for name, estimator in (("keypoints", measures.keypoints), ("identity", measures.identity))
-        if estimator is not None
-    }
-    if chosen.lpips is not None:
-        named["lpips"] = chosen.lpips if chosen.lpips == "pretrained" else digest(Path(chosen.lpips))
+    named = describe_measures(measures, chosen.lpips)
     # Rows with the same data, which most studies have, look for it once.
     different = {(c.data.model_dump_json(), c.model.image_size): c for c in configs}.values()
     tests = [find_clips(config.data, config.model.image_size).test[: chosen.limit] for config in different]
@@ -117,6 +112,10 @@ def expect(configs: Sequence[Config], chosen: Measurement) -> Expected:
 
 
 def _newest(path: Path) -> int:
-    """Time of the last change of a file, or of a folder and its files, in nanoseconds."""
-    files = [path, *path.iterdir()] if path.is_dir() else [path]
-    return max(os.stat(file).st_mtime_ns for file in files)
+    """Time of the last change of a file, or of a folder and its files, in nanoseconds; the end of time where that is
+    not known."""
+    try:
+        files = [path, *filter(Path.is_file, path.iterdir())] if path.is_dir() else [path]
+        return max(file.stat().st_mtime_ns for file in files)
+    except OSError:
+        return sys.maxsize

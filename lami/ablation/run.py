@@ -21,6 +21,7 @@ from lami.data.files import claimed
 from lami.errors import ConfigError, DataError
 from lami.evaluation import evaluate
 from lami.training import train
+from lami.training.interruption import interruptible
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,9 @@ def ablate(
         if not _weights(run).is_file():
             logger.info("training %s", run.path)
             resume = any((run.path / "checkpoints").glob("step-*.safetensors"))
-            if train(run.config, resume, again="the same command") is None:
+            with interruptible() as interruption:  # also by a signal in the last step of a run, which is then whole
+                trained = train(run.config, resume, again="the same command")
+            if trained is None or interruption.requested:
                 return None
         with claimed(run.path, wait=True):  # by another command with the same row, which leaves nothing to do
             _evaluate(run, expected, chosen)

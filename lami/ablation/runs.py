@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +28,12 @@ def run_folder(folder: Path, row: str, seed: int) -> Path:
 
 @dataclass(frozen=True)
 class Run:
-    """A run that has started.
+    """A run of a study.
 
     Attributes:
         path: its folder.
-        row, seed: which run of the study it is.
-        config: that it was started with.
+        row, seed: which one it is.
+        config: that it was started with, or is to be.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Result:
         clips: name and number of frames of each.
         figures: those that were measured, by the names of `FIGURES`.
         frames: errors of each frame.
+        errors: their names, which tell an evaluation of an earlier version.
         losses: step, and image losses (reconstruction and pixel) of one direction there.
         commits: of the source tree at each start, in their order.
         options: of the evaluation that a study does not give, as `lami evaluate` in that folder may have.
@@ -63,6 +65,7 @@ class Result:
     clips: Sequence[tuple[str, int]]
     figures: Mapping[str, float]
     frames: Sequence[Frame]
+    errors: AbstractSet[str]
     losses: Sequence[tuple[int, float]]
     commits: Sequence[str]
     options: Mapping[str, Any]
@@ -83,7 +86,7 @@ def find_runs(folder: Path, study: Study) -> list[Run]:
         paths = {path.name.removeprefix(f"{row}-seed"): path for path in folder.glob(f"{row}-seed*")}
         for seed, path in sorted((int(text), path) for text, path in paths.items() if text.isdecimal()):
             file = path / "config.yaml"
-            if not file.is_file() or not file.stat().st_size:  # empty: just being written
+            if not file.is_file():
                 if report_file(path).is_file():
                     raise DataError(f"{file} is missing; restore it, or delete {path} to train this run again")
                 continue
@@ -124,21 +127,22 @@ def read_result(run: Run) -> Result | None:
     with _reading(file.with_name("frames.csv"), f"delete {file}, and `lami ablate` evaluates {run.path} again"):
         try:
             frames = read_frames(run.path)
-            if len(frames) != sum(number for _, number in clips):
-                raise ValueError("frames are missing")
         except FileNotFoundError:
             if not file.is_file():
                 return None
             raise
-    date = _date(file)
-    if date is None or _text(file) != text:  # it was replaced meanwhile, and the frames may be others
-        return None
+        date = _date(file)
+        if date is None or _text(file) != text:  # it was replaced meanwhile, and the frames may be others
+            return None
+        if len(frames) != sum(number for _, number in clips):
+            raise ValueError("frames are missing")
     return Result(
         measures=measures,
         reference_protocol=protocol,
         clips=clips,
         figures=figures,
         frames=frames,
+        errors=frames[0].errors.keys() if frames else frozenset(),
         losses=_losses(run),
         commits=_commits(run),
         options=options,

@@ -61,7 +61,7 @@ def dotted(overrides: Mapping[str, Any], above: str = "") -> list[str]:
     """Keys of overrides, which may be nested as in a file."""
     keys: list[str] = []
     for name, value in overrides.items():
-        keys += dotted(value, f"{above}{name}.") if isinstance(value, Mapping) else [f"{above}{name}"]
+        keys += dotted(value, f"{above}{name}.") if isinstance(value, Mapping) and value else [f"{above}{name}"]
     return keys
 
 
@@ -73,7 +73,7 @@ def _settings(section: Section, above: str = "") -> Iterator[tuple[str, str]]:
             yield f"{above}{name}", "section"
             yield from _settings(value, f"{above}{name}.")
         else:
-            yield f"{above}{name}", json.dumps(value, sort_keys=True)
+            yield f"{above}{name}", json.dumps(value, sort_keys=True, default=str)
 
 
 def _overlap(key: str, other: str) -> bool:

@@ -81,7 +81,7 @@ def load_study(path: str | Path | None = None) -> Study:
     file = _TABLE_2 if path is None else Path(path)
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"the study {file} cannot be read: {' '.join(str(error).split())}") from None
     try:
         return Study.model_validate(content if isinstance(content, Mapping) else {})

@@ -113,6 +113,7 @@ def _check_alike(finished: Sequence[tuple[Run, Result]]) -> None:
             ("another protocol", result.reference_protocol, first.reference_protocol),
             ("other options", result.options, first.options),
             ("other clips", result.clips, first.clips),
+            ("another version of lami", (result.version, result.errors), (first.version, first.errors)),
         ):
             if value != wanted:
                 raise DataError(
@@ -197,21 +198,21 @@ def _paper_change(study: Study, row: str, figure: str) -> float | None:
 
 
 def _commits(finished: Sequence[tuple[Run, Result]]) -> str:
-    """Which runs are of which commit, where that is not one."""
+    """Which runs are of which commit, where that is not one, or has changes, which nobody can compare."""
     of: dict[str, list[str]] = {}
     for run, result in finished:
         for commit in result.commits:
             of.setdefault(commit, []).append(run.path.name)
-    if len(of) < 2:
+    if len(of) < 2 and not any(commit[40:] for commit in of):
         return ""
     each = "; ".join(f"{commit[:8]}{commit[40:]} ({', '.join(runs)})" for commit, runs in of.items())
     return f"\n**Runs are of different commits** and may differ in more than their rows: {each}.\n"
 
 
 def _curve(results: Sequence[Result]) -> list[tuple[int, float]]:
-    """Image losses of one direction by step, averaged over the seeds."""
+    """Image losses of one direction by step, averaged over the seeds, where all have logged."""
     losses: dict[int, list[float]] = {}
     for result in results:
         for step, loss in result.losses:
             losses.setdefault(step, []).append(loss)
-    return [(step, statistics.fmean(values)) for step, values in sorted(losses.items())]
+    return [(step, statistics.fmean(values)) for step, values in sorted(losses.items()) if len(values) == len(results)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -57,13 +58,12 @@ def main(arguments: list[str]) -> None:
     del chosen["data"]
     named = chosen.pop("config")
     config = load_config(named, overrides)
-    subject = options.checkpoint or options.generated
-    if subject is None:
-        raise ConfigError("say what to evaluate: --checkpoint FILE, or --generated DIR with videos of another program")
+    subject = options.checkpoint or options.generated or Path()  # `evaluate` tells that it needs one of both
     output = options.output or _beside(subject, config.data.root)
+    chosen |= {"checkpoint": options.checkpoint, "generated": options.generated}
     # A folder alone says nothing of the model, and nothing shall be made of the defaults.
     known = config if named is not None or "model.image_size" in overrides else config.data
-    result = evaluate(known, output, checkpoint=options.checkpoint, generated=options.generated, **chosen)
+    result = evaluate(known, output, overwrite=options.output is not None, **chosen)
     if options.output is None:
         logger.info("all of it is in %s", output)
     check_complete(result.failed, len(result.clips) + len(result.failed), output / "evaluation.json")
@@ -71,6 +71,7 @@ def main(arguments: list[str]) -> None:
 
 def _beside(subject: Path, root: str | None) -> Path:
     """Folder for the evaluation of a checkpoint or of generated videos on the test videos in `root`."""
-    tests = "figures" if root is None else Path(root).resolve().name
-    place = subject.resolve()
-    return place.with_name(f"{place.name if place.is_dir() else place.stem}-on-{tests}")
+    # Links are not followed: files in a cache of Hugging Face have names there, and in its store of blobs none.
+    tests = "figures" if root is None else os.path.basename(os.path.abspath(root))
+    place = Path(os.path.abspath(subject))
+    return place.parent / f"{place.name if place.is_dir() else place.stem}-on-{tests}"

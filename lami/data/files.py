@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,8 @@ from stat import S_ISDIR, S_ISREG
 from uuid import uuid4
 
 from lami.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 _LFS_POINTER = b"version https://git-lfs.github.com"
 _TAG = 8
@@ -128,9 +131,12 @@ def claimed(folder: Path, wait: bool = False) -> Iterator[None]:
         raise DataError(f"{folder} cannot be written ({error.strerror}), choose another folder") from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise DataError(f"another run is writing to {folder}; wait for it, or choose another folder") from error
+            if not wait:
+                raise DataError(f"another run is writing to {folder}; wait for it, or choose another folder") from error
+            logger.info("waiting for another run, which is writing to %s", folder)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         _claims.add(descriptor)
         yield
     finally:

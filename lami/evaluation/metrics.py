@@ -123,6 +123,9 @@ def summarize(frames: Sequence[FrameErrors], reference_protocol: bool = False) -
     By default each keypoint counts the same for `akd` (Euclidean) and `mkr`, whatever the frame it is in, and `aed` is
     the mean distance. With `reference_protocol`, as in the official evaluation: `akd` is the mean of |dx| and |dy|, it
     and `mkr` are averaged in each frame first, and `aed` is the mean squared distance.
+
+    Frames do not tell whether anybody looked: where nothing was found in any, `real_without_keypoints` and
+    `real_without_identity` are 1, which `Evaluation.means` makes nan for estimators that were left out.
     """
     keypoints = [frame.keypoints for frame in frames]
     seen = [k for k in keypoints if k.points > 0]

@@ -178,7 +178,7 @@ def rebuild(
     ]
     outcomes = work_through(tasks, folder, settings, processes, partial(track, description="reconstructing"))
     report = Report(
-        clips=tuple(read_result(outcome, _score, folder) for outcome in outcomes if outcome.error is None),
+        clips=tuple(read_record(outcome, _score, folder) for outcome in outcomes if outcome.error is None),
         failed={outcome.name: outcome.error for outcome in outcomes if outcome.error is not None},
     )
     if not report.clips:
@@ -186,7 +186,7 @@ def rebuild(
     return report
 
 
-def read_result(outcome: Outcome, read: Callable[[Outcome], Result], folder: Path | None) -> Result:
+def read_record(outcome: Outcome, read: Callable[[Outcome], Result], folder: Path | None) -> Result:
     """What `read` makes of the result of a task, which a record in the folder may hold.
 
     Raises:

@@ -6,9 +6,9 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,9 @@ FIGURES = {
 _FILES = ("frames.csv", "evaluation.md", "evaluation.json")
 """In the order in which they are written: who finds the last one finds them all."""
 
+_DECISIVE = ("data", "image_size", "times", "selector", "fusion", "weights_vit", "precision")
+"""What of `Evaluation.subject` tells evaluations of one checkpoint, or of one folder of generated videos, apart."""
+
 
 @dataclass(frozen=True)
 class ClipResult:
@@ -47,7 +50,8 @@ class Evaluation:
     """What was evaluated with what, and the errors.
 
     Attributes:
-        subject: the model and its options, or the folder of generated videos and what is known of them.
+        subject: the model and its options, or the folder of generated videos and what is known of them; the test
+            videos and their size.
         measures: estimators and their versions.
         reference_protocol: which protocol `means` follows.
         clips: in the order of the test set.
@@ -63,11 +67,16 @@ class Evaluation:
     @cached_property
     def means(self) -> Means:
         """Over all frames, by which longer clips count more."""
-        return summarize([frame for clip in self.clips for frame in clip.frames], self.reference_protocol)
+        return self._means([frame for clip in self.clips for frame in clip.frames])
 
     def means_of(self, clip: ClipResult) -> Means:
         """Over the frames of a clip."""
-        return summarize(clip.frames, self.reference_protocol)
+        return self._means(clip.frames)
+
+    def _means(self, frames: Sequence[FrameErrors]) -> Means:
+        left_out = [name for name in ("keypoints", "identity") if name not in self.measures]
+        unknown: dict[str, Any] = {f"real_without_{name}": math.nan for name in left_out}
+        return replace(summarize(frames, self.reference_protocol), **unknown)
 
     def table(self) -> str:
         """The figures of each clip and the means, in Markdown."""
@@ -118,8 +127,9 @@ def format_figure(name: str, value: float) -> str:
 def write_evaluation(result: Evaluation, folder: Path) -> None:
     """Write `evaluation.json`, `evaluation.md` and `frames.csv`, in the place of those of an earlier evaluation.
 
-    Those are there until the new ones are whole. Nobody finds files of both: `evaluation.json`, by which an evaluation
-    is known, is away while the others are exchanged, unless it stays the same.
+    Those are there until the new ones are whole, and come back if these cannot take their place. Nobody finds files of
+    both: `evaluation.json`, by which an evaluation is known, is away while the others are exchanged, unless it stays
+    the same.
 
     Raises:
         DataError: they cannot be written.
@@ -140,9 +150,60 @@ def write_evaluation(result: Evaluation, folder: Path) -> None:
                 files.enter_context(atomic_path(folder / name)).write_text(text, encoding="utf-8")
             report = folder / _FILES[-1]
             if report.is_file() and report.read_bytes() != texts[-1].encode():
-                report.unlink()
+                with _set_aside([folder / name for name in reversed(_FILES)]), files.pop_all():
+                    pass  # the new ones take their place
     except OSError as error:
         raise DataError(f"{folder} cannot be written ({error.strerror}), make room or choose another folder") from error
+
+
+@contextmanager
+def _set_aside(paths: Sequence[Path]) -> Iterator[None]:
+    """Files are away within the context, and come back, the first one last, if it fails."""
+    asides = {path: path.with_name(f".{path.name}.earlier") for path in paths}
+    try:
+        for path, aside in asides.items():
+            if path.is_file():
+                path.replace(aside)
+        yield
+    except BaseException:
+        for path, aside in reversed(asides.items()):
+            if aside.is_file():
+                aside.replace(path)
+        raise
+    for aside in asides.values():
+        aside.unlink(missing_ok=True)
+
+
+def check_replaceable(folder: Path, subject: Mapping[str, Any], reference_protocol: bool, clips: int) -> None:
+    """Raises DataError if the folder holds an evaluation of something else, or one that cannot be read.
+
+    A checkpoint of the same name is the same, whatever it was trained to since.
+
+    Args:
+        subject, reference_protocol: of an `Evaluation` that shall be written there, and clips: how many it has.
+    """
+    file = folder / _FILES[-1]
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        earlier = _decisive(content, content["reference_protocol"], len(content["clips"]) + len(content["failed"]))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{file} is damaged; delete it, or name another folder with -o") from error
+    for what, value in _decisive(subject, reference_protocol, clips).items():
+        if earlier[what] != value:
+            raise DataError(
+                f"{folder} holds another evaluation ({what}: {earlier[what]} instead of {value}); name a folder for "
+                "this one with -o"
+            )
+
+
+def _decisive(subject: Mapping[str, Any], reference_protocol: bool, clips: int) -> dict[str, str]:
+    """What two evaluations in one folder must have in common, as text."""
+    facts = {name.replace("_", " "): subject.get(name) for name in _DECISIVE}
+    facts |= {"reference protocol": reference_protocol, "clips": clips}
+    texts = {what: "default" if value is None else json.dumps(value) for what, value in facts.items()}
+    return {"of": Path(subject.get("checkpoint") or subject["generated"]).name} | texts
 
 
 def _known(values: dict[str, float]) -> dict[str, float | None]:

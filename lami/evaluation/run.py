@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,8 +24,8 @@ from lami.evaluation.estimators import make_identity_estimator, make_keypoint_es
 from lami.evaluation.images import LPIPS
 from lami.evaluation.inputs import check_fits, check_moving, check_positive, common_size, compressed, match_generated
 from lami.evaluation.metrics import FrameErrors
-from lami.evaluation.reconstruction import read_result, read_strip, rebuild, strip_path
-from lami.evaluation.results import ClipResult, Evaluation, write_evaluation
+from lami.evaluation.reconstruction import read_record, read_strip, rebuild, strip_path
+from lami.evaluation.results import ClipResult, Evaluation, check_replaceable, write_evaluation
 from lami.evaluation.scoring import ERRORS, Measures, read_errors, scoring_tasks
 from lami.model import LAMI
 from lami.processes import join_processes
@@ -53,6 +54,7 @@ def evaluate(
     device: str = "auto",
     precision: Precision = "fp32",
     batch_size: int = 8,
+    overwrite: bool = True,
 ) -> Evaluation:
     """Compare generated test videos with the real ones, frame by frame.
 
@@ -81,12 +83,14 @@ def evaluate(
         reference_protocol: figures and rounding of the official evaluation, see `summarize`.
         limit: stop after this many clips; `generated` may hold the others.
         times, selector, weights_vit, fusion, device, precision, batch_size: see `reconstruct`.
+        overwrite: whether the folder may hold an evaluation of something else, whose place this one takes.
 
     Raises:
         ConfigError: options that do not go together, a checkpoint of another size or with other splines than the
             configuration's, or an estimator that is not known.
         DataError: there are no test videos, one is a single frame, generated ones do not match them, nothing can be
-            scored, an estimator finds nothing in any real frame, or the folder cannot be written.
+            scored, an estimator finds nothing in any real frame, or the folder cannot be written or, without
+            `overwrite`, holds an evaluation of something else.
         CheckpointError: a weight file cannot be used.
         WeightsUnavailableError: weights of the selector's transformer or of an estimator cannot be had.
     """
@@ -102,6 +106,7 @@ def evaluate(
     folder = Path(output)
     with join_processes(device, PATIENCE) as processes:
         model: LAMI | None = None
+        size = None if wanted is None else wanted.image_size
         subject: dict[str, Any]
         if checkpoint is not None:
             precision = pick_precision(precision, processes.device)
@@ -118,18 +123,19 @@ def evaluate(
                 "vit": model.vit_config.model_dump(),
             }
         else:
-            size = _real_size(data, limit) if wanted is None else wanted.image_size
             subject = {"generated": str(generated)}
         # All that may be missing or wrong shows before hours of work, and before anything is written.
+        tests, size = _find_tests(data, limit, size)
         measures = make_measures(data, size, keypoints, identity, enlarge, lpips, processes.device)
-        described = _describe(measures, lpips)
-        tests = find_clips(data, size).test
+        described = describe_measures(measures, lpips)
         sources = tests[:limit]
-        check_moving(sources)
+        settings = {key: value for key, value in subject.items() if key != "checkpoint"}
+        subject |= {"data": "figures" if data.root is None else os.path.abspath(data.root), "image_size": size}
+        if not overwrite:
+            check_replaceable(folder, subject, reference_protocol, len(sources))
         l1: dict[str, Sequence[float]] = {}
         failed: dict[str, str] = {}
         if model is not None:
-            settings = {key: value for key, value in subject.items() if key != "checkpoint"}
             report = rebuild(
                 model, settings, sources, data, folder, processes, times, batch_size, truncate=reference_protocol
             )
@@ -151,13 +157,13 @@ def evaluate(
         failed |= {outcome.name: outcome.error for outcome in outcomes if outcome.error is not None}
         read = partial(_errors, l1=l1)
         clips = tuple(
-            ClipResult(outcome.name, read_result(outcome, read, folder / "scores"))
+            ClipResult(outcome.name, read_record(outcome, read, folder / "scores"))
             for outcome in outcomes
             if outcome.error is None
         )
         if not clips:
             raise DataError(f"none of {len(failed)} test videos can be scored: {next(iter(failed.values()))}")
-        result = Evaluation(subject | {"image_size": size}, described, reference_protocol, clips, failed)
+        result = Evaluation(subject, described, reference_protocol, clips, failed)
         _check_found(result, measures)
         if processes.first:
             write_evaluation(result, folder)
@@ -165,10 +171,15 @@ def evaluate(
     return result
 
 
-def _real_size(data: DataConfig, limit: int | None) -> tuple[int, int]:
-    if data.synthetic is not None:
+def _find_tests(
+    data: DataConfig, limit: int | None, size: tuple[int, int] | None
+) -> tuple[Sequence[ClipSource], tuple[int, int]]:
+    """All test clips, and the size at which they are compared: by default that of the real frames up to the limit."""
+    if size is None and data.synthetic is not None:
         raise ConfigError("figures are drawn at any size; give a configuration with model.image_size")
-    return common_size(find_clips(data, (1, 1)).test[:limit])
+    tests = find_clips(data, size or (1, 1)).test
+    check_moving(tests[:limit])
+    return tests, size or common_size(tests[:limit])
 
 
 def _errors(outcome: Outcome, l1: Mapping[str, Sequence[float]]) -> list[FrameErrors]:
@@ -207,8 +218,11 @@ def _lpips(weights: str) -> LPIPS:
         ) from error
 
 
-def _describe(measures: Measures, lpips: str | None) -> dict[str, Any]:
-    """Which estimators measured, in which versions."""
+def describe_measures(measures: Measures, lpips: str | None) -> dict[str, Any]:
+    """Which estimators measured, in which versions, as `evaluation.json` tells it.
+
+    lpips: the weights that `make_measures` was given.
+    """
     described: dict[str, Any] = {
         name: {"name": estimator.name, "version": estimator.version}
         for name, estimator in (("keypoints", measures.keypoints), ("identity", measures.identity))

@@ -18,16 +18,23 @@ class Interruption:
     requested = False
 
 
+_active: Interruption | None = None
+
+
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
     """Within the context SIGINT and SIGTERM set `requested`; a second SIGINT ends the process at once.
 
-    Schedulers may send SIGTERM several times, to a process and to the one that started it. Only the main thread can
-    handle signals; elsewhere nothing changes.
+    Inside another such context it is that one's. Schedulers may send SIGTERM several times, to a process and to the one
+    that started it. Only the main thread can handle signals; elsewhere nothing changes.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
+        return
+    global _active
+    if _active is not None:
+        yield _active
         return
     before = {number: signal.getsignal(number) or signal.SIG_DFL for number in _SIGNALS}
 
@@ -40,9 +47,11 @@ def interruptible() -> Iterator[Interruption]:
 
     for number in _SIGNALS:
         signal.signal(number, request)
+    _active = interruption
     try:
         yield interruption
     finally:
+        _active = None
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lami.configs import dump_config
 from lami.configs.schema import Config
+from lami.data.files import atomic_path
 from lami.environment import describe_machine, installed_packages, uncommitted_changes
 from lami.errors import ConfigError
 from lami.processes import Processes
@@ -35,7 +36,8 @@ def record_start(output: Path, config: Config, step: int, processes: Processes) 
 
 def _record(output: Path, config: Config, step: int, processes: Processes) -> None:
     output.mkdir(parents=True, exist_ok=True)
-    (output / "config.yaml").write_text(dump_config(config))
+    with atomic_path(output / "config.yaml") as partial:  # commands beside this one read it
+        partial.write_text(dump_config(config), encoding="utf-8")
     entry = describe_machine(processes.device)
     entry |= {"date": entry["date"].isoformat(), "step": step, "processes": processes.size, "command": sys.argv}
     changes = uncommitted_changes()

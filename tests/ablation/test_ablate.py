@@ -146,6 +146,25 @@ def test_a_run_that_was_cut_off_goes_on(
     assert same(*(load_file(each / "two-seed0" / "model.safetensors") for each in (whole, out)))
 
 
+def test_a_signal_in_the_last_step_of_a_run_ends_the_study(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, rows, run_step, steps = tmp_path / "out", load_study(study(tmp_path)), TrainingStep.__call__, []
+
+    def step(*arguments: Any) -> Any:
+        steps.append(1)
+        if len(steps) == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return run_step(*arguments)
+
+    monkeypatch.setattr(TrainingStep, "__call__", step)
+    assert ablate(config, rows, out) is None
+    assert len(steps) == 4
+    assert (out / "single-seed0" / "model.safetensors").is_file()
+    assert not (out / "single-seed0" / "evaluation").exists()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
 def test_what_is_finished_is_not_evaluated_again(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even where the study has moved; with other measures it is."""
     out, moved, rows = tmp_path / "out", tmp_path / "moved", load_study(study(tmp_path))
@@ -205,7 +224,13 @@ def test_an_evaluation_is_of_its_inputs(config: Path, tmp_path: Path) -> None:
     assert after.holds(run, result)
     os.utime(file, ns=(result.date + 1, result.date + 1))
     assert not after.holds(run, result)
+    (frames / "gone.png").symlink_to(tmp_path / "nowhere")
+    os.utime(file, ns=(result.date - 1, result.date - 1))
+    os.utime(frames, ns=(result.date - 1, result.date - 1))
+    assert after.holds(run, result)
+    assert not replace(expected, clips=[ClipSource(clip.name, clip.open, tmp_path / "gone")]).holds(run, result)
     assert not expected.holds(run, replace(result, version="0.0"))
+    assert not expected.holds(run, replace(result, errors=result.errors - {"embeddings"}))
     assert not expected.holds(run, replace(result, options={"fusion": "mean"}))
     (run.path / "model.safetensors").write_bytes(b"others")
     assert not expected.holds(run, result)
@@ -246,6 +271,9 @@ def test_bad_input(config: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="row 'a/b' should be named"):
         load_study(study(tmp_path, **{"a/b": {"label": "Odd"}}))
     assert not (tmp_path / "out").exists()
+    (tmp_path / "study.yaml").write_text("baseline: x\nrows: {x: {label: z, overrides: {vit.args: 2020-13-45}}}")
+    with pytest.raises(ConfigError, match="cannot be read: month must be in"):
+        load_study(tmp_path / "study.yaml")
     (tmp_path / "study.yaml").write_text("baseline: x\nrows: {y: {label: z}}")
     with pytest.raises(ConfigError, match="baseline x is none of the rows y"):
         load_study(tmp_path / "study.yaml")

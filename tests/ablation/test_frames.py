@@ -63,6 +63,8 @@ def test_interval_holds_the_change_and_narrows_where_clips_agree() -> None:
     assert 0.05 < wide[1] - wide[0] < 0.2  # 2 * 1.96 * 0.1 / sqrt(12) is 0.11
     assert interval_of_change([before], [after(0.1)], "aed", False) is None  # was not measured
     assert interval_of_change([before[:20]], [before[:20]], "l1", False) is None  # four clips
+    lost = [Frame(f.clip, f.number, {**f.errors, "l1": NAN}) for f in before[20:]]
+    assert interval_of_change([before], [before[:20] + lost], "l1", False) is None  # four are left of one side
 
 
 def test_a_clip_that_one_side_has_lost_counts_for_the_other() -> None:

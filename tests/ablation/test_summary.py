@@ -11,7 +11,9 @@ import yaml
 
 from lami.ablation import load_study
 from lami.ablation.frames import read_frames
+from lami.ablation.settings import check_same_settings
 from lami.ablation.summary import write_summary
+from lami.configs import load_config
 from lami.data.files import claimed
 from lami.errors import ConfigError, DataError, LamiError
 
@@ -131,6 +133,22 @@ def test_runs_of_a_row_share_its_overrides(tmp_path: Path) -> None:
     config["losses"]["feature"] = 3.0
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(ConfigError, match=r"tpsmm-seed1 was started with another losses\.feature than .*tpsmm-seed0"):
+        write_summary(load_study(), tmp_path)
+
+
+def test_a_row_may_switch_on_a_section(tmp_path: Path) -> None:
+    study = load_study()
+    row = study.rows["full"].model_copy(update={"overrides": {"model.background": {}}})
+    study = study.model_copy(update={"rows": study.rows | {"full": row}})
+    without = load_config(None, {"model.background": None})
+    check_same_settings(study, [("a", "tpsmm", without), ("b", "full", load_config(None, {"model.background": {}}))])
+
+
+def test_evaluations_of_earlier_versions_are_not_mixed(tmp_path: Path) -> None:
+    finished_run(tmp_path, "tpsmm", 0, 2.0, ONE_FRAME)
+    file = finished_run(tmp_path, "full", 0, 1.0, ONE_FRAME) / "evaluation" / "frames.csv"
+    file.write_text(file.read_text().replace("missing", "lost"))
+    with pytest.raises(DataError, match=r"full-seed0 was evaluated with another version of lami than .*tpsmm-seed0"):
         write_summary(load_study(), tmp_path)
 
 

@@ -193,6 +193,7 @@ def test_evaluate(callee: Callable[..., Mock]) -> None:
         "batch_size": 8,
         "device": "auto",
         "precision": "fp32",
+        "overwrite": True,
     }
     main(["evaluate", "--generated", "made", "--config", "vox", "-o", "b", "--model.image-size", "64"])
     assert function.call_args.kwargs["generated"] == Path("made")
@@ -205,19 +206,27 @@ def test_evaluate(callee: Callable[..., Mock]) -> None:
 
 
 def test_evaluate_without_a_folder(callee: Callable[..., Mock], tmp_path: Path) -> None:
-    """Beside what is evaluated, one for each pair of it and of test videos."""
+    """Beside what is evaluated, one for each pair of it and of test videos; beside a link, not what it leads to."""
     function = callee("lami.evaluation", "evaluate")
     function.return_value = Mock(failed={}, clips=())
     (tmp_path / "made.2").mkdir()
     run = str(tmp_path / "run" / "model.safetensors")
+    blob, link = tmp_path / "blobs" / "5ac3", tmp_path / "snapshot" / "model.safetensors"
+    for path in (blob, link):
+        path.parent.mkdir()
+    blob.touch()
+    link.symlink_to(blob)
     for arguments, place in (
         (["--checkpoint", run, "--data", "my/videos"], "run/model-on-videos"),
         (["--checkpoint", run, "--config", "taichi"], "run/model-on-taichi-png"),
         (["--checkpoint", run, "--config", "demo"], "run/model-on-figures"),
+        (["--checkpoint", str(link), "--data", "my/videos"], "snapshot/model-on-videos"),
         (["--generated", str(tmp_path / "made.2"), "--data", "my/videos"], "made.2-on-videos"),
+        (["--generated", "/", "--data", "/"], "/-on-"),
     ):
         main(["evaluate", *arguments])
         assert function.call_args.args[1] == tmp_path / place
+        assert not function.call_args.kwargs["overwrite"]
 
 
 @pytest.mark.parametrize(
@@ -238,6 +247,13 @@ def test_evaluate_of_what_cannot_work(
     assert stop.value.code == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_evaluate_of_nothing_without_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "--data", "d"])
+    assert stop.value.code == 2
+    assert "say what to evaluate" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import csv
 import json
 from fractions import Fraction
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from small import small_model
 
 from lami.checkpoint import save
-from lami.configs import load_config
-from lami.configs.schema import Config, DataConfig, SyntheticConfig
+from lami.cli.main import main
+from lami.configs import Config, DataConfig, load_config
+from lami.configs.schema import SyntheticConfig
 from lami.data import VideoWriter, find_clips, read_image, write_image
 from lami.errors import ConfigError, DataError
 from lami.evaluation import evaluate, reconstruct
@@ -111,6 +113,7 @@ def test_errors_are_those_of_the_definition(
     report = json.loads((out / "evaluation.json").read_text())
     assert report["means"]["l1"] == pytest.approx(np.mean([l1 for l1, _, _ in expected]), abs=1e-6)
     assert report["means"]["real_without_keypoints"] == pytest.approx(0.4)
+    assert report["data"] == str(videos)
     assert report["means"]["lpips"] is None
     assert report["measures"]["keypoints"] == {"name": "brightness", "version": "1"}
     table = (out / "evaluation.md").read_text()
@@ -126,6 +129,9 @@ def test_of_a_checkpoint(videos: Path, tmp_path: Path, estimators: dict[str, Any
     save(small_model(background=False, selector="fixed"), path)
     result = evaluate(config, out, checkpoint=path, keypoints="x", device="cpu")
     assert result.means.l1 == pytest.approx(reconstruct(path, config, device="cpu").l1, abs=1e-7)
+    report = json.loads((out / "evaluation.json").read_text())
+    for means in (report["means"], *report["clips"]):
+        assert (means["real_without_keypoints"], means["real_without_identity"]) == (0, None)  # nobody was looked for
     strip = read_image(out / "png" / "a.png").astype(float)
     real = np.concatenate([read_image(videos / "test" / "a" / f"{n}.png") for n in range(FRAMES)], axis=1)
     rounded = np.abs(strip - real).reshape(SIZE, FRAMES, SIZE, 3).mean(axis=(0, 2, 3)) / 255
@@ -212,16 +218,19 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_files_of_two_evaluations_are_never_together(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever moment a run ends at: `evaluation.json` is there with its own `frames.csv`, or not at all."""
+    """Whatever moment a run is interrupted at, the earlier ones are there again."""
     config, out = config_of(videos), tmp_path / "out"
     one, other = strips(config, tmp_path / "one"), strips(config, tmp_path / "other", lambda image: image // 2)
     evaluate(config, tmp_path / "new", generated=other, device="cpu")
-    new, replace = files(tmp_path / "new"), Path.replace
+    new, replace, moved = files(tmp_path / "new"), Path.replace, []
     evaluate(config, out, generated=one, device="cpu")
     old = files(out)
 
     def cut_off(path: Path, target: Path) -> Path:
+        nonlocal last
+        moved.append(path.name)
         if target == last:
+            last = None
             raise KeyboardInterrupt
         return replace(path, target)
 
@@ -231,22 +240,86 @@ def test_files_of_two_evaluations_are_never_together(
         last = out / name
         with pytest.raises(KeyboardInterrupt):
             evaluate(config, out, generated=other, device="cpu")
-        assert "evaluation.json" not in files(out)
+        assert results(files(out)) == results(old)
         assert not list(out.glob(".*"))
-        assert files(out)["frames.csv"] in (old["frames.csv"], new["frames.csv"])
-    last = None
     evaluate(config, out, generated=other, device="cpu")
-    assert files(out)["frames.csv"] == new["frames.csv"]
+    assert results(files(out)) == results(new)
+    assert not list(out.glob(".*"))
     # The same once more leaves no moment without it.
-    removed, unlink = [], Path.unlink
-
-    def remove(path: Path, missing_ok: bool = False) -> None:
-        removed.append(path.name)
-        unlink(path, missing_ok)
-
-    monkeypatch.setattr(Path, "unlink", remove)
+    assert "evaluation.json" in moved
+    moved.clear()
     evaluate(config, out, generated=other, device="cpu")
-    assert "evaluation.json" not in removed
+    assert "evaluation.json" not in moved
+
+
+def results(written: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: written[name] for name in ("evaluation.json", "evaluation.md", "frames.csv") if name in written}
+
+
+@pytest.mark.parametrize("name", ["frames.csv", "evaluation.md"])
+def test_files_that_cannot_take_their_place_cost_nothing(videos: Path, tmp_path: Path, name: str) -> None:
+    config, out = config_of(videos), tmp_path / "out"
+    one, other = strips(config, tmp_path / "one"), strips(config, tmp_path / "other", lambda image: image // 2)
+    evaluate(config, out, generated=one, device="cpu")
+    (out / name).unlink()
+    (out / name / "mine").mkdir(parents=True)
+    before = results(files(out))
+    with pytest.raises(DataError, match="out cannot be written"):
+        evaluate(config, out, generated=other, device="cpu")
+    assert results(files(out)) == before
+    assert not list(out.glob(".*"))
+    assert (out / name / "mine").is_dir()
+
+
+def test_without_test_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where the real frames would tell the size."""
+    write_image(tmp_path / "data" / "train" / "clip" / "0.png", np.zeros((SIZE, SIZE, 3), np.uint8))
+    write_image(tmp_path / "made" / "clip" / "0.png", np.zeros((SIZE, SIZE, 3), np.uint8))
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "--generated", str(tmp_path / "made"), "--data", str(tmp_path / "data"), "--device", "cpu"])
+    assert stop.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "no test clips" in line
+    assert not (tmp_path / "made-on-data").exists()
+
+
+def test_the_default_folder_is_for_one_evaluation(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, others, checkpoint = tmp_path / "run", tmp_path / "others" / "data", tmp_path / "run" / "model.safetensors"
+    save(small_model(background=False, selector="fixed"), checkpoint)
+    generated = tmp_path / "run" / "model"
+    generated.mkdir()
+    copytree(videos, others)
+    command = ["evaluate", "--data", str(videos), "--device", "cpu"]
+    of_model = ["--checkpoint", str(checkpoint)]
+    main([*command, *of_model])
+    before = files(run)
+    main([*command, *of_model])
+    assert files(run) == before
+    capsys.readouterr()
+    for arguments, what in (
+        (["--generated", str(generated)], "of: model.safetensors instead of model)"),
+        ([*of_model, "--data", str(others)], f'data: "{videos}" instead of "{others}"'),
+        ([*of_model, "--fusion", "mean"], 'fusion: default instead of "mean"'),
+        ([*of_model, "--times", "0.3"], "times: default instead of [0.3]"),
+        ([*of_model, "--limit", "1"], "clips: 2 instead of 1"),
+        ([*of_model, "--reference-protocol"], "reference protocol: false instead of true"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main([*command, *arguments])
+        assert stop.value.code == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert what in line
+        assert "with -o" in line
+        assert files(run) == before
+    report = run / "model-on-data" / "evaluation.json"
+    report.write_text("[]")
+    with pytest.raises(SystemExit):
+        main([*command, *of_model])
+    assert "is damaged; delete it" in capsys.readouterr().err
+    main([*command, *of_model, "--limit", "1", "-o", str(report.parent)])
+    assert len(json.loads(report.read_text())["clips"]) == 1
 
 
 def test_bad_input(videos: Path, tmp_path: Path, estimators: dict[str, Any]) -> None:
