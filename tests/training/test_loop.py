@@ -312,7 +312,9 @@ def test_half_a_checkpoint_does_not_count(missing: str, configure: Configure) ->
 def test_truncated_checkpoint_gives_way_to_the_one_before(
     broken: str, share: float, configure: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = configure(training__max_steps=3, training__checkpoint_every=1, training__keep_checkpoints=2)
+    config = configure(
+        training__max_steps=3, training__checkpoint_every=1, training__keep_checkpoints=2, training__keep_best=0
+    )
     wanted = load_file(train(config))
     checkpoints = Path(config.training.output) / "checkpoints"
 

@@ -160,7 +160,7 @@ def test_a_worker_that_dies_is_named(configure: Callable[..., Config], start: St
         os.kill(child, signal.SIGKILL)
     code, lines = ended(process)
     assert code == 2, lines
-    assert lines[-1].startswith("lami: error: a process that loads data died, often for lack of memory; --resume")
+    assert lines[-1].startswith("lami: error: a process that loads data died, often for lack of memory; the same")
 
 
 @pytest.fixture
