@@ -197,7 +197,7 @@ class TrainingStep:
                     wanted,
                     model.generator.level_occlusions(motion.occlusions, view.features),
                 )
-                for view, motion in zip((start, encoded), motions, strict=False)
+                for view, motion in zip((start, encoded)[: len(motions)], motions, strict=True)
             ]
             losses["warp"] = config.warp * directions * torch.stack(terms).sum()
         return losses

@@ -122,47 +122,52 @@ def test_the_same_command_goes_on(config: Path, tmp_path: Path, monkeypatch: pyt
     assert set(json.loads((out / "summary.json").read_text())["rows"]) == {"single", "two"}
 
 
+@pytest.fixture
+def ended_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
+    """SIGTERM arrives in that training step of all that are made from now on, which are counted."""
+
+    def arrange(number: int) -> list[int]:
+        steps, run_step = [0], TrainingStep.__call__
+
+        def step(*arguments: Any) -> Any:
+            steps[0] += 1
+            if steps[0] == number:
+                signal.raise_signal(signal.SIGTERM)
+            return run_step(*arguments)
+
+        monkeypatch.setattr(TrainingStep, "__call__", step)
+        return steps
+
+    return arrange
+
+
 def test_a_run_that_was_cut_off_goes_on(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    config: Path, tmp_path: Path, ended_at: Callable[[int], list[int]], caplog: pytest.LogCaptureFixture
 ) -> None:
     """In the middle of training, with the steps that are left, to the same weights."""
     whole, out, rows = tmp_path / "whole", tmp_path / "out", load_study(study(tmp_path))
     ablate(config, rows, whole, rows=["two"])
-    steps, run_step = [], TrainingStep.__call__
-
-    def step(*arguments: Any) -> Any:
-        steps.append(1)
-        if len(steps) == 3:
-            signal.raise_signal(signal.SIGTERM)
-        return run_step(*arguments)
-
-    monkeypatch.setattr(TrainingStep, "__call__", step)
+    steps = ended_at(3)
     with caplog.at_level("INFO"):
         assert ablate(config, rows, out, rows=["two"]) is None
     assert "stopped after step 3 of 4, which is saved; the same command goes on" in caplog.text
     assert not (out / "summary.md").exists()
     assert ablate(config, rows, out, rows=["two"], overrides={"training.log_every": 2}) is not None
-    assert len(steps) == 4
+    assert steps == [4]
     assert same(*(load_file(each / "two-seed0" / "model.safetensors") for each in (whole, out)))
 
 
 def test_a_signal_in_the_last_step_of_a_run_ends_the_study(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Path, tmp_path: Path, ended_at: Callable[[int], list[int]]
 ) -> None:
-    out, rows, run_step, steps = tmp_path / "out", load_study(study(tmp_path)), TrainingStep.__call__, []
-
-    def step(*arguments: Any) -> Any:
-        steps.append(1)
-        if len(steps) == 4:
-            signal.raise_signal(signal.SIGTERM)
-        return run_step(*arguments)
-
-    monkeypatch.setattr(TrainingStep, "__call__", step)
+    """The run is whole; the next one does not begin."""
+    out, rows, steps = tmp_path / "out", load_study(study(tmp_path)), ended_at(4)
+    handler = signal.getsignal(signal.SIGTERM)
     assert ablate(config, rows, out) is None
-    assert len(steps) == 4
+    assert steps == [4]
     assert (out / "single-seed0" / "model.safetensors").is_file()
     assert not (out / "single-seed0" / "evaluation").exists()
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == handler
 
 
 def test_what_is_finished_is_not_evaluated_again(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
